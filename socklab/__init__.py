@@ -1,0 +1,3 @@
+"""socklab: a lab bench for socket servers."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,138 @@
+"""Backends: how the nodes of a lab come to be.
+
+A backend makes labs; a lab is a set of nodes on networks. What the conductor may ask of them is all in this file:
+
+    Backend ── lab(networks, nodes) ──▶ Lab ── spawn / agent / run / signal / sockets / address / stop
+
+Backends know nodes, programs and networks. They know no scenario, no history and no verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from socklab.sockets import SocketTable
+
+# Capabilities: what a scenario may need of a backend. A scenario that needs more is skipped, with the remedy.
+LINKS = "links"  # silence between nodes, each direction on its own: partition, cut, isolate
+REJECT = "reject"  # RST or ICMP instead of silence
+NETWORKS = "networks"  # networks of its own for each lab, several of them, apart from each other
+NAMES = "names"  # a node finds another by its name
+
+
+class LabError(Exception):
+    """The lab itself is broken, or could not be built: never blamed on the server. One or two lines, with the way out."""
+
+
+class Unavailable(LabError):
+    """This backend cannot work on this machine; the message says why and what would help."""
+
+
+class CannotStart(LabError):
+    """A program could not be started on its node: not found, not executable, wrong format."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network of the lab, as the compose file names it. On an `internal` one nothing leads out."""
+
+    name: str
+    internal: bool = False
+
+
+@dataclass(frozen=True)
+class Node:
+    """One host of the lab: its name, the networks it is on (the first is its main one), and further names for it."""
+
+    name: str
+    networks: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command that ran to its end on a node gave."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: str
+    stderr: str
+
+
+OnLine = Callable[[str, bytes, int], None]
+"""Called with ("stdout" | "stderr", the line without its newline, monotonic nanoseconds) for each line a program prints."""
+
+
+@dataclass(eq=False)
+class Program:
+    """A program that runs, or ran, on a node."""
+
+    node: str
+    argv: tuple[str, ...]
+    pid: int
+    """As seen by this process, so that /proc/PID can be read; 0 where there is none."""
+    exited: asyncio.Future[int] = field(repr=False)
+    """Done when the main process has ended *and* all it printed has been handed on.
+    The value is as in subprocess: 0…255 the exit status, -N ended by signal N."""
+
+
+class Lab(Protocol):
+    """Nodes that exist. All that was made dies with the lab, and the lab dies with the process that asked for it."""
+
+    can: frozenset[str]
+
+    def address(self, node: str, network: str | None = None) -> str:
+        """The IP address of a node on a network (default: its main one)."""
+
+    async def spawn(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        on_line: OnLine | None = None,
+        stdio: tuple[int, int, int] | None = None,
+    ) -> Program:
+        """Start a program on a node, in a session of its own, without a shell.
+
+        `env` is the whole environment. With `stdio` the program gets these descriptors (a terminal, say); otherwise its
+        stdin is /dev/null and its output goes to `on_line`, line by line, the last one also without its newline.
+        Raises CannotStart when exec fails.
+        """
+
+    async def agent(self, node: str) -> socket.socket:
+        """Start a scripted client on a node; the socket is its control stream (JSON lines). Closing it ends the agent."""
+
+    async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
+        """Run a command inside a node's network, as its administrator, to its end (nft, ip, …).
+
+        Raises CannotStart when there is no such command, LabError when it has not ended within `limit` seconds.
+        """
+
+    def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
+        """Signal a program's main process, or with `group` everything in its process group. Ended already: nothing happens."""
+
+    def sockets(self, node: str) -> SocketTable:
+        """The sockets that the kernel has on a node at this moment, read without touching any of them."""
+
+    async def stop(self) -> None:
+        """End every program, remove every node. May be called twice, and after half a start."""
+
+
+class Backend(Protocol):
+    """A way to make labs. One object serves many labs, at once and one after another."""
+
+    name: str
+    can: frozenset[str]
+
+    async def lab(self, networks: Sequence[Network], nodes: Sequence[Node]) -> Lab:
+        """Make the nodes. Raises LabError; what was made until then is removed."""
+
+    async def close(self) -> None:
+        """Stop all labs that are left."""

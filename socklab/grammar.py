@@ -1,0 +1,357 @@
+"""A small grammar for YAML trees: each type parses, and says of itself what it takes as JSON Schema.
+
+One description serves both, so the editor's schema and the program accept and refuse the same files. What a schema
+cannot say (that a name is known, that a capture was made before) is checked afterwards, in `scenario`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from socklab.source import Map, Mark, Problem, Scalar, Seq, Tree, kind_of, nearest
+
+Schema = dict[str, Any]
+
+VARIABLE = r"\{[A-Za-z_][A-Za-z0-9_]*\}"
+
+
+class Str(str):
+    """A text that remembers where it stood, and whether it was quoted there."""
+
+    __slots__ = ("mark", "plain")
+    mark: Mark
+    plain: bool
+
+    @classmethod
+    def of(cls, scalar: Scalar) -> Str:
+        text = cls(scalar.text)
+        text.mark = scalar.mark
+        text.plain = scalar.plain
+        return text
+
+
+class Type:
+    """What may stand at a place. `what` names it in messages: "expected {what}, got …"."""
+
+    what: str
+
+    def parse(self, tree: Tree) -> Any:
+        raise NotImplementedError
+
+    def schema(self) -> Schema:
+        raise NotImplementedError
+
+    def wrong(self, tree: Tree) -> Problem:
+        return Problem(tree.mark, f"expected {self.what}, got {kind_of(tree)}")
+
+
+@dataclass(frozen=True)
+class Text(Type):
+    """Any scalar, as it is written."""
+
+    what: str = "a text"
+
+    def parse(self, tree: Tree) -> Str:
+        if not isinstance(tree, Scalar):
+            hint = '; quote a text with { } or [ ] in it, like "{n}"' if isinstance(tree, Map | Seq) else ""
+            raise Problem(tree.mark, f"expected {self.what}, got {kind_of(tree)}{hint}")
+        if tree.empty:
+            shown = f'"{tree.text}"' if tree.text else '""'
+            raise Problem(
+                tree.mark,
+                f"expected {self.what}, got nothing; an empty text or the word null is written in quotes: {shown}",
+            )
+        return Str.of(tree)
+
+    def schema(self) -> Schema:
+        return {"type": ["string", "number", "boolean"]}
+
+
+@dataclass(frozen=True)
+class Word(Type):
+    """A scalar of a fixed shape, such as a name or a duration."""
+
+    pattern: str
+    what: str
+    choices: tuple[str, ...] = ()
+
+    def parse(self, tree: Tree) -> Str:
+        if not isinstance(tree, Scalar) or not re.fullmatch(self.pattern, tree.text):
+            problem = self.wrong(tree)
+            if isinstance(tree, Scalar) and self.choices:
+                problem.message += (
+                    "." + nearest(tree.text, self.choices) if nearest(tree.text, self.choices) else ""
+                )
+            raise problem
+        return Str.of(tree)
+
+    def schema(self) -> Schema:
+        if self.choices:
+            return {"enum": list(self.choices)}
+        return {"type": "string", "pattern": f"^(?:{self.pattern})$"}
+
+
+def choice(*words: str) -> Word:
+    shown = ", ".join(words[:-1]) + " or " + words[-1] if len(words) > 1 else words[0]
+    return Word("|".join(re.escape(w) for w in words), shown, words)
+
+
+@dataclass(frozen=True)
+class Number(Type):
+    """A whole number, written without quotes, or a matrix variable in quotes."""
+
+    minimum: int
+    maximum: int
+    what: str = "a whole number"
+
+    def parse(self, tree: Tree) -> int:
+        if not isinstance(tree, Scalar) or not tree.plain or not re.fullmatch(r"-?[0-9]{1,12}", tree.text):
+            problem = self.wrong(tree)
+            if isinstance(tree, Scalar) and not tree.plain and re.fullmatch(r"-?[0-9]+", tree.text):
+                problem.message += "; a number stands without quotes"
+            raise problem
+        number = int(tree.text)
+        if not self.minimum <= number <= self.maximum:
+            raise Problem(
+                tree.mark, f"expected {self.what} from {self.minimum} to {self.maximum}, got {number}"
+            )
+        return number
+
+    def schema(self) -> Schema:
+        number = {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+        return {"anyOf": [number, {"type": "string", "pattern": f"^{VARIABLE}$"}]}
+
+
+@dataclass(frozen=True)
+class Flag(Type):
+    """`true`, where only that makes sense."""
+
+    what: str = "true"
+
+    def parse(self, tree: Tree) -> bool:
+        if not isinstance(tree, Scalar) or not tree.plain or tree.text != "true":
+            raise Problem(
+                tree.mark, f"expected true, got {kind_of(tree)}; leave the key out for the opposite"
+            )
+        return True
+
+    def schema(self) -> Schema:
+        return {"const": True}
+
+
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
+
+
+@dataclass(frozen=True)
+class Duration(Type):
+    """A time with its unit, in seconds as a float."""
+
+    what: str = "a duration with its unit, like 200ms or 2s"
+
+    def parse(self, tree: Tree) -> float:
+        found = (
+            re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(us|ms|s|min)", tree.text)
+            if isinstance(tree, Scalar)
+            else None
+        )
+        if not found:
+            raise self.wrong(tree)
+        return float(found.group(1)) * _UNITS[found.group(2)]
+
+    def schema(self) -> Schema:
+        return {
+            "type": "string",
+            "pattern": rf"^(?:[0-9]{{1,9}}(?:\.[0-9]{{1,9}})?(us|ms|s|min)|{VARIABLE})$",
+        }
+
+
+@dataclass(frozen=True)
+class ListOf(Type):
+    item: Type
+    minimum: int = 1
+    what: str = "a list"
+
+    def parse(self, tree: Tree) -> list[Any]:
+        if not isinstance(tree, Seq):
+            raise self.wrong(tree)
+        if len(tree.items) < self.minimum:
+            raise Problem(
+                tree.mark, f"expected {self.what} with at least {self.minimum} in it, got {len(tree.items)}"
+            )
+        return [self.item.parse(item) for item in tree.items]
+
+    def schema(self) -> Schema:
+        return {"type": "array", "items": self.item.schema(), "minItems": self.minimum}
+
+
+@dataclass(frozen=True)
+class MapOf(Type):
+    """A map whose keys are not known beforehand (names of clients, say)."""
+
+    key: Word
+    value: Type
+    what: str = "a map"
+    minimum: int = 1
+
+    def parse(self, tree: Tree) -> dict[Str, Any]:
+        if not isinstance(tree, Map):
+            raise self.wrong(tree)
+        if len(tree.items) < self.minimum:
+            raise Problem(tree.mark, f"expected {self.what}, got an empty map")
+        return {self.key.parse(key): self.value.parse(value) for key, value in tree.items}
+
+    def schema(self) -> Schema:
+        return {
+            "type": "object",
+            "propertyNames": self.key.schema(),
+            "additionalProperties": self.value.schema(),
+            "minProperties": self.minimum,
+        }
+
+
+@dataclass(frozen=True)
+class Field:
+    type: Type
+    about: str
+    required: bool = False
+
+
+class Record(dict[str, Any]):
+    """A parsed map with fixed keys; remembers its place and that of each key."""
+
+    def __init__(self, mark: Mark, marks: dict[str, Mark], values: dict[str, Any]) -> None:
+        super().__init__(values)
+        self.mark = mark
+        self.marks = marks
+
+
+@dataclass(frozen=True)
+class Fields(Type):
+    """A map with fixed keys. An unknown key is an error; of each group in `one_of` exactly one key stands."""
+
+    fields: Mapping[str, Field]
+    what: str = "a map"
+    one_of: tuple[str, ...] = ()
+    needs: Mapping[str, tuple[str, ...]] | None = None
+    """Key → keys of which it needs at least one beside it."""
+
+    def parse(self, tree: Tree) -> Record:
+        if not isinstance(tree, Map):
+            raise self.wrong(tree)
+        values: dict[str, Any] = {}
+        marks: dict[str, Mark] = {}
+        for key, value in tree.items:
+            if key.text not in self.fields:
+                known = ", ".join(self.fields)
+                close = nearest(key.text, self.fields)
+                raise Problem(
+                    key.mark, f'unknown key "{key.text}" in {self.what}.{close or f" Known: {known}"}'
+                )
+            marks[key.text] = key.mark
+            values[key.text] = self.fields[key.text].type.parse(value)
+        for name, known_field in self.fields.items():
+            if known_field.required and name not in values:
+                raise Problem(tree.mark, f"{self.what} needs {name}: ({known_field.about})")
+        if self.one_of:
+            self._exactly_one(tree, marks)
+        for key_name, others in (self.needs or {}).items():
+            if key_name in values and not any(other in values for other in others):
+                raise Problem(
+                    marks[key_name], f"{key_name}: needs {' or '.join(o + ':' for o in others)} beside it"
+                )
+        return Record(tree.mark, marks, values)
+
+    def _exactly_one(self, tree: Map, marks: dict[str, Mark]) -> None:
+        present = [name for name in marks if name in self.one_of]
+        if not present:
+            raise Problem(tree.mark, f"{self.what} needs one of {', '.join(self.one_of)}")
+        if len(present) > 1:
+            raise Problem(
+                marks[present[1]],
+                f'"{present[0]}" and "{present[1]}" stand in the same {self.what.removeprefix("a ")}; one of them only',
+            )
+
+    def schema(self) -> Schema:
+        schema: Schema = {
+            "type": "object",
+            "properties": {n: {**f.type.schema(), "description": f.about} for n, f in self.fields.items()},
+            "additionalProperties": False,
+        }
+        if required := [n for n, f in self.fields.items() if f.required]:
+            schema["required"] = required
+        if self.one_of:
+            schema["oneOf"] = [{"required": [n]} for n in self.one_of]
+        conditions = [
+            {"if": {"required": [key]}, "then": {"anyOf": [{"required": [o]} for o in others]}}
+            for key, others in (self.needs or {}).items()
+        ]
+        if conditions:
+            schema["allOf"] = conditions
+        return schema
+
+
+@dataclass(frozen=True)
+class Shapes(Type):
+    """Different types for a scalar, a list and a map at the same place; the shape decides which."""
+
+    what: str
+    scalar: Type | None = None
+    seq: Type | None = None
+    map: Type | None = None
+
+    def parse(self, tree: Tree) -> Any:
+        chosen = self.scalar if isinstance(tree, Scalar) else self.seq if isinstance(tree, Seq) else self.map
+        if chosen is None or (isinstance(tree, Scalar) and tree.empty):
+            raise self.wrong(tree)
+        return chosen.parse(tree)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [t.schema() for t in (self.scalar, self.seq, self.map) if t is not None]}
+
+
+@dataclass(frozen=True)
+class Variants(Type):
+    """Several kinds of map at the same place, told apart by a key that only one of them has."""
+
+    variants: Sequence[tuple[str, Fields]]
+    what: str
+
+    def parse(self, tree: Tree) -> Record:
+        if not isinstance(tree, Map):
+            raise self.wrong(tree)
+        present = {key.text for key, _ in tree.items}
+        for key, fields in self.variants:
+            if key in present:
+                return fields.parse(tree)
+        known = [key for key, _ in self.variants]
+        for name, _ in tree.items:
+            if close := nearest(name.text, known):
+                raise Problem(name.mark, f'unknown key "{name.text}" in {self.what}.{close}')
+        raise Problem(tree.mark, f"expected {self.what}: a map with one of {', '.join(known)}")
+
+    def schema(self) -> Schema:
+        earlier: list[str] = []
+        branches: list[Schema] = []
+        for key, fields in self.variants:
+            branch: Schema = {"allOf": [{"required": [key]}, fields.schema()]}
+            branches.append(branch)
+            earlier.append(key)
+        return {"anyOf": branches}
+
+
+@dataclass(frozen=True)
+class Named(Type):
+    """A type that refers to itself (steps within steps): the schema points to a definition."""
+
+    name: str
+    what: str
+    registry: dict[str, Type]
+
+    def parse(self, tree: Tree) -> Any:
+        return self.registry[self.name].parse(tree)
+
+    def schema(self) -> Schema:
+        return {"$ref": f"#/$defs/{self.name}"}
