@@ -26,7 +26,7 @@ from socklab.grammar import (
     Word,
     choice,
 )
-from socklab.source import Map, Problem, Scalar, Tree, nearest
+from socklab.source import Map, Mark, Problem, Scalar, Tree, nearest
 
 RESERVED = ("server", "everyone", "all", "from", "to", "between")
 FAILURES = ("refused", "timed out", "unreachable", "reset")

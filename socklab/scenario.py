@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from socklab.grammar import MapOf, Record, Str
 from socklab.language import CONNECT_MODIFIERS, CONTRACTS, MAX_CLIENTS, MEGA, RESERVED, SCENARIO
-from socklab.source import Map, Mark, Problem, Scalar, ScenarioError, Seq, Source, Tree, nearest
+from socklab.source import Map, Mark, Problem, Scalar, Seq, Source, Tree, nearest
 
 
 @dataclass(frozen=True)

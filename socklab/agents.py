@@ -1,0 +1,120 @@
+"""The conductor's side of a scripted client's control stream: commands out, answers and events in, JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from socklab.backends import LabError
+
+
+class AgentError(LabError):
+    """The agent is gone, or does not speak as agreed: the lab is broken, not the server."""
+
+
+OnEvent = Callable[[dict[str, Any]], None]
+
+
+class Agent:
+    """One agent. Every command is answered once; what happens to its sockets comes to `on_event` meanwhile."""
+
+    def __init__(self, node: str, stream: socket.socket, on_event: OnEvent) -> None:
+        self.node = node
+        self._stream = stream
+        self._on_event = on_event
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._number = 0
+        self._partial: list[bytes] = []
+        self._out = bytearray()
+        self._gone: str | None = None
+        self._loop = asyncio.get_running_loop()
+        stream.setblocking(False)
+        self._loop.add_reader(stream, self._readable)
+
+    async def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
+        """Give a command and wait for its answer (`ok` true or false). Raises AgentError when the agent is gone."""
+        if self._gone:
+            raise AgentError(self._gone)
+        self._number += 1
+        number = self._number
+        answer = self._loop.create_future()
+        self._answers[number] = answer
+        self._write(
+            json.dumps(
+                {"id": number, "do": do, **arguments}, ensure_ascii=False, separators=(",", ":")
+            ).encode()
+            + b"\n"
+        )
+        try:
+            reply: dict[str, Any] = await answer
+        finally:
+            self._answers.pop(number, None)
+        if not reply.get("ok") and reply.get("error") == "usage":
+            raise AgentError(f"the agent on {self.node} refuses {do}: {reply.get('message')}")
+        return reply
+
+    def close(self) -> None:
+        """Close the stream, which ends the agent."""
+        self._end("the agent was closed")
+
+    def _write(self, line: bytes) -> None:
+        self._out += line
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._out:
+                del self._out[: self._stream.send(self._out[:262144])]
+        except BlockingIOError:
+            self._loop.add_writer(self._stream, self._flush)
+            return
+        except OSError as exc:
+            self._end(f"the agent on {self.node} is gone: {exc.strerror}")
+            return
+        if self._gone is None:
+            self._loop.remove_writer(self._stream)
+
+    def _readable(self) -> None:
+        try:
+            data = self._stream.recv(262144)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._end(f"the agent on {self.node} ended; was it killed?")
+            return
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            self._line(b"".join([*self._partial, line]))
+            self._partial.clear()
+        if rest:
+            self._partial.append(rest)
+
+    def _line(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            self._end(f"the agent on {self.node} said what is no JSON: {line[:80]!r}")
+            return
+        if "event" in message:
+            if message["event"] != "hello":
+                self._on_event(message)
+            return
+        answer = self._answers.get(message.get("id"))
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    def _end(self, why: str) -> None:
+        if self._gone is not None:
+            return
+        self._gone = why
+        self._loop.remove_reader(self._stream)
+        self._loop.remove_writer(self._stream)
+        self._stream.close()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(AgentError(why))

@@ -1,0 +1,898 @@
+"""The conductor plays one scenario: it makes a lab, does the steps in order, and says what came of it.
+
+A step is done when its effect is confirmed, and everything that happens on the way is an event of the history. Waiting is on
+events, with a limit; nothing here sleeps for luck.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from socklab import faults
+from socklab.agents import Agent
+from socklab.backends import LINKS, NETWORKS, REJECT, Backend, Lab, LabError, Network, Node
+from socklab.history import Event, History, from_wire, to_wire
+from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
+from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
+from socklab.servers import STOP_LIMIT, NotReady, Server
+from socklab.topology import Topology, TopologyError
+from socklab.verdict import Failure, Result, Verdict, likely_cause, received, server_log
+
+LIMIT = 2.0  # seconds a step may take unless it says `within:`
+ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
+JOIN_GRACE = 1.0  # seconds after a connect in which a line may pass a newcomer by (contract chat, clause 4)
+STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
+ACTING = {
+    "connect",
+    "send",
+    "half-close",
+    "close",
+    "abort",
+    "stall",
+    "read",
+    "set",
+    "kill",
+    "stop",
+    "pause",
+    "continue",
+    "restart",
+}
+ACTING |= {"partition", "isolate", "cut", "reject", "heal", "together", "repeat"}
+LINK_VERBS = ("partition", "isolate", "cut", "reject", "heal")
+
+
+class _Failed(Exception):
+    """The server is wrong. What was expected, what came, and whom it concerns."""
+
+    def __init__(self, expected: str, got: str, clients: Sequence[str] = (), raced: bool = False) -> None:
+        super().__init__(f"expected {expected}; {got}")
+        self.expected = expected
+        self.got = got
+        self.clients = tuple(clients)
+        self.raced = raced
+        self.step: Step | None = None
+
+
+@dataclass
+class _Client:
+    name: str
+    agent: Agent
+    inbox: Inbox
+    open: bool = False
+    connected_at: int = 0
+
+
+@dataclass
+class _Guard:
+    """An expectation with `once` or `exactly` that was met: it stays met until a message like it is sent again."""
+
+    watch: Watch
+    client: str
+    step: Step
+
+
+@dataclass
+class Options:
+    """How to play. `patience` stretches every limit; `runs` is where each run gets its folder (None: nowhere)."""
+
+    patience: float = 1.0
+    runs: Path | None = None
+    on_event: Callable[[Event], None] | None = None
+
+
+def check(scenario: Scenario, topology: Topology) -> None:
+    """Whether a scenario and a compose file fit together. Raises ScenarioError or TopologyError, before anything starts."""
+    service = topology.service(scenario.service)
+    for name in scenario.services:
+        topology.service(name)
+    if service.framing(scenario.contract) != DATAGRAM:
+        scenario.require_connections()
+    for client in scenario.clients:
+        for network in client.networks:
+            if network not in topology.networks:
+                known = ", ".join(sorted(topology.networks))
+                raise TopologyError(
+                    f'{scenario.path}: {client.name} is on network "{network}"; {topology.path.name} has {known}'
+                )
+        if client.name in (service.name, *scenario.services):
+            raise TopologyError(
+                f'{scenario.path}: the client "{client.name}" has the name of a service; choose another'
+            )
+
+
+async def play(
+    scenario: Scenario, topology: Topology, backend: Backend, options: Options | None = None
+) -> Result:
+    """Play a scenario once, and once more with a longer gap where its failure could be a race that the server may lose.
+
+    Raises ScenarioError and TopologyError for what does not fit together; all else is in the result.
+    """
+    check(scenario, topology)
+    options = options or Options()
+    began = time.monotonic()
+    result, raced = await _Play(scenario, topology, backend, options, gap=0.0).run()
+    if raced:
+        second, _ = await _Play(scenario, topology, backend, options, gap=JOIN_GRACE * 1.1).run()
+        note = "a line said within a second of a connect passed a client by, as it may (chat.4); played again with a longer gap"
+        result = replace(second, notes=(*second.notes, note))
+    return replace(result, seconds=time.monotonic() - began)
+
+
+class _Play:
+    def __init__(
+        self, scenario: Scenario, topology: Topology, backend: Backend, options: Options, gap: float
+    ) -> None:
+        self.scenario = scenario
+        self.topology = topology
+        self.backend = backend
+        self.options = options
+        self.gap = gap
+        self.patience = options.patience
+        self.limit = LIMIT * options.patience
+        self.services = {
+            "server": topology.service(scenario.service),
+            **{name: topology.service(name) for name in scenario.services},
+        }
+        self.service = self.services["server"]
+        self.framing = self.service.framing(scenario.contract)
+        self.history = History()
+        self.inboxes: dict[str, Inbox] = {}
+        self.clients: dict[str, _Client] = {}
+        self.agents: dict[str, Agent] = {}
+        self.servers: dict[str, Server] = {}
+        self.links: faults.Links = {}
+        self.guards: list[_Guard] = []
+        self.values: dict[str, str] = dict(scenario.values)
+        self.folder: Path | None = None
+        self.lab: Lab
+        self._waiters: set[asyncio.Future[None]] = set()
+        self._sends: list[int] = []
+        self._acted = 0
+        self._step: Step | None = None
+
+    # ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def run(self) -> tuple[Result, bool]:
+        """The result, and whether it is a failure that a longer gap might mend."""
+        lab: Lab | None = None
+        raced = False
+        try:
+            if reason := self._cannot(self.backend.can):
+                return self._result(Verdict.SKIP, reason), False
+            self._make_folder()
+            lab = self.lab = await self.backend.lab(self._networks(), self._nodes())
+            if reason := self._cannot(lab.can):
+                return self._result(Verdict.SKIP, reason), False
+            await self._prepare()
+            await self._steps(self.scenario.steps, "")
+            await self._last_look()
+            result = self._result(Verdict.PASS)
+        except NotReady as exc:
+            failure = Failure(
+                f"{self.scenario.path}:1",
+                f"start of {self.scenario.service}",
+                "a server that listens",
+                str(exc),
+                server_log(self.history),
+            )
+            result = self._result(Verdict.FAIL, str(exc), failure)
+        except _Failed as exc:
+            raced = exc.raced and not self.gap
+            result = self._result(Verdict.FAIL, str(exc), self._failure(exc))
+        except LabError as exc:
+            where = f"{self.scenario.path}:{self._step.line}: " if self._step else ""
+            result = self._result(Verdict.ERROR, f"{where}{exc}")
+        except OSError as exc:
+            result = self._result(Verdict.ERROR, f"{exc.filename or 'the lab'}: {exc.strerror or exc}")
+        finally:
+            # Also when this task is cancelled: what was made goes first.
+            for agent in self.agents.values():
+                agent.close()
+            if lab is not None:
+                await _unhurried(lab.stop())
+            self.history.close()
+        if self.history.write_error and result.verdict is Verdict.PASS:
+            exc_ = self.history.write_error
+            result = replace(
+                result,
+                verdict=Verdict.ERROR,
+                reason=f"{self.folder}/history.jsonl: {exc_.strerror}; free some space, or play with --runs elsewhere",
+            )
+        return result, raced
+
+    def _cannot(self, can: frozenset[str]) -> str:
+        """What the scenario needs and this backend does not have, with the remedy; or nothing."""
+        verbs = {step.verb for step in self.scenario.walk()}
+        name = self.backend.name
+        if NETWORKS not in can and any(client.networks for client in self.scenario.clients):
+            return f"needs networks of its own, and the backend {name} has none: play it --on netns"
+        if REJECT not in can and "reject" in verbs:
+            if LINKS in can:
+                return "needs reject, which needs nftables: apt install nftables (or make deps)"
+            return f"needs reject, and the backend {name} has no link faults: play it --on netns"
+        if LINKS not in can and verbs & set(LINK_VERBS):
+            return f"needs link faults ({', '.join(sorted(verbs & set(LINK_VERBS)))}), and the backend {name} has none: play it --on netns"
+        for service in self.services.values():
+            if not service.command:
+                return f'service "{service.name}" has no command in {self.topology.path.name}: its image brings it, so it needs Docker'
+            if service.protocol == "unix" and any(
+                self._host(c.name) != self._host("server") for c in self.scenario.clients
+            ):
+                return f"{service.name} listens on an AF_UNIX socket, which only programs on its own host reach: give each client beside: server"
+        return ""
+
+    def _make_folder(self) -> None:
+        """runs/<time>-<name>/ for this play. Raises LabError with the way out."""
+        if self.options.runs is None:
+            return
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        name = "".join(c if c.isalnum() or c in "-._" else "-" for c in self.scenario.label).strip("-")
+        for attempt in range(1000):
+            folder = self.options.runs / (f"{stamp}-{name}" + (f"-{attempt + 1}" if attempt else ""))
+            try:
+                folder.mkdir(parents=True)
+            except FileExistsError:
+                if folder.is_dir():
+                    continue
+                raise LabError(
+                    f"{self.options.runs}: is no folder; name another with --runs, or --no-runs"
+                ) from None
+            except OSError as exc:
+                raise LabError(
+                    f"{folder}: cannot be made: {exc.strerror}; name another place with --runs, or --no-runs"
+                ) from None
+            self.folder = folder
+            try:
+                self.history = History(folder / "history.jsonl")
+            except OSError as exc:
+                folder.rmdir()
+                raise LabError(
+                    f"{folder}/history.jsonl: cannot be written: {exc.strerror}; name another place with --runs, or --no-runs"
+                ) from None
+            return
+        raise LabError(f"{self.options.runs}: too many runs of {name} in this second")
+
+    def _result(self, verdict: Verdict, reason: str = "", failure: Failure | None = None) -> Result:
+        line = int(failure.where.rpartition(":")[2]) if failure else (self._step.line if self._step else 0)
+        self._record("verdict", verdict=str(verdict), reason=reason, line=line)
+        self._write_logs()
+        return Result(
+            self.scenario,
+            self.backend.name,
+            verdict,
+            reason,
+            failure,
+            folder=self.folder,
+            events=self.history.events,
+        )
+
+    def _write_logs(self) -> None:
+        """The servers' own output, as they printed it, beside the history."""
+        if self.folder is None:
+            return
+        for name in self.servers:
+            lines = [str(e.data["text"]) for e in self.history if e.kind == "log" and e.node == name]
+            try:
+                with (self.folder / f"{name}.log").open(
+                    "w", encoding="utf-8", errors="surrogateescape"
+                ) as file:
+                    file.writelines(line + "\n" for line in lines)
+            except OSError as exc:
+                self.history.write_error = self.history.write_error or exc
+
+    # ── the lab ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _host(self, name: str) -> str:
+        """The node on which a client or server of the scenario lives."""
+        if name in self.services:
+            return self.services[name].name
+        client = next(c for c in self.scenario.clients if c.name == name)
+        return self._host(client.beside) if client.beside else name
+
+    def _networks(self) -> list[Network]:
+        used = {network for node in self._nodes() for network in node.networks}
+        return [Network(name, internal) for name, internal in self.topology.networks.items() if name in used]
+
+    def _nodes(self) -> list[Node]:
+        nodes = {s.name: Node(s.name, s.networks, s.aliases) for s in self.services.values()}
+        for client in self.scenario.clients:
+            if client.beside is None:
+                networks = client.networks or self.topology.client_networks or self.service.networks
+                nodes[client.name] = Node(client.name, networks)
+        return list(nodes.values())
+
+    async def _prepare(self) -> None:
+        """Servers up and ready, agents there."""
+        self._record(
+            "play",
+            scenario=self.scenario.source.text,
+            path=str(self.scenario.path),
+            title=self.scenario.title,
+            service=self.scenario.service,
+            values=dict(self.scenario.values),
+            backend=self.backend.name,
+            framing=self.framing,
+            clients=[c.name for c in self.scenario.clients],
+            nodes={
+                name: self.lab.address(self._host(name))
+                for name in [*self.services, *(c.name for c in self.scenario.clients)]
+                if self._networked(name)
+            },
+            patience=self.patience,
+            gap=self.gap,
+        )
+        for name, service in self.services.items():
+            self.inboxes[name] = Inbox(LINE)
+            self.servers[name] = Server(
+                name, service, service.name, self.lab, self.topology.root, self.patience, self._record
+            )
+        hosts = dict.fromkeys(self._host(client.name) for client in self.scenario.clients)
+        await _all(
+            [
+                *(server.start() for server in self.servers.values()),
+                *(self._start_agent(host) for host in hosts),
+            ]
+        )
+        for client in self.scenario.clients:
+            inbox = self.inboxes[client.name] = Inbox(self.framing)
+            self.clients[client.name] = _Client(client.name, self.agents[self._host(client.name)], inbox)
+        if self.framing == DATAGRAM:
+            await _all(self._open_datagram(client, ConnectOptions()) for client in self.clients.values())
+
+    def _networked(self, name: str) -> bool:
+        node = self._host(name)
+        return next(n for n in self._nodes() if n.name == node).networks != ()
+
+    async def _start_agent(self, host: str) -> None:
+        stream = await self.lab.agent(host)
+        self.agents[host] = Agent(host, stream, self._agent_event)
+
+    # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _record(self, kind: str, node: str = "", t: int | None = None, **data: Any) -> Event:
+        event = Event(time.monotonic_ns() if t is None else t, kind, node, data)
+        self.history.add(event)
+        if node in self.inboxes:
+            self.inboxes[node].feed(event)
+        if self.options.on_event:
+            self.options.on_event(event)
+        for waiter in self._waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        return event
+
+    def _agent_event(self, message: dict[str, Any]) -> None:
+        client, kind, t = str(message.pop("client", "")), str(message.pop("event")), int(message.pop("t", 0))
+        if kind == "error" and self.framing != DATAGRAM:
+            message["closed"] = True
+        self._record(kind, client, t or None, **message)
+
+    async def _until(self, done: Callable[[], bool], limit: float) -> bool:
+        """Wait for events until `done()`, at most `limit` seconds. Whether it came to be."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit
+        while not done():
+            left = deadline - loop.time()
+            if left <= 0:
+                return False
+            waiter: asyncio.Future[None] = loop.create_future()
+            self._waiters.add(waiter)
+            try:
+                await asyncio.wait([waiter], timeout=left)
+            finally:
+                self._waiters.discard(waiter)
+        return True
+
+    async def _sync(self, clients: Iterable[str] | None = None) -> None:
+        """Afterwards the history has all that the clients' kernels had received before."""
+        wanted = [self.clients[c].agent for c in clients] if clients is not None else self.agents.values()
+        await _all(agent.ask("sync") for agent in dict.fromkeys(wanted))
+
+    # ── steps ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _steps(self, steps: Sequence[Step], path: str) -> None:
+        for number, step in enumerate(steps, 1):
+            await self._one(step, f"{path}{number}")
+
+    async def _one(self, step: Step, path: str) -> None:
+        began = self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="begin")
+        self._step = step
+        try:
+            await self._do(step, path, began.t)
+            if step.during:
+                before = self.links
+                await self._steps(step.during, f"{path}.")
+                await self._undo(step, before)
+        except _Failed as exc:
+            exc.step = exc.step or step
+            self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="failed")
+            raise
+        if step.verb in ACTING:
+            self._acted = began.t
+        self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="end")
+
+    async def _do(self, step: Step, path: str, began: int) -> None:
+        limit = step.within * self.patience if step.within is not None else self.limit
+        match step.verb:
+            case "connect":
+                await _all(
+                    self._connect(self.clients[name], options, limit) for name, options in step.connects
+                )
+                await self._joined()
+            case "send":
+                self._settle_guards(step)
+                self._sends.append(began)
+                await _all(self._send(self.clients[name], payloads, limit) for name, payloads in step.sends)
+            case "expect":
+                await self._expect(step, limit)
+            case "quiet":
+                await _all(self._quiet(name, window) for name, window in step.windows)
+            case "half-close" | "close" | "abort" | "stall" | "read" | "set":
+                await self._client_verb(step)
+            case "kill":
+                await _all(self.servers[name].kill() for name in step.names)
+            case "stop":
+                stop_limit = (
+                    step.within * self.patience if step.within is not None else STOP_LIMIT * self.patience
+                )
+                await _all(self.servers[name].stop(stop_limit) for name in step.names)
+            case "pause" | "continue":
+                await _all(self.servers[name].freeze(step.verb == "pause", self.limit) for name in step.names)
+            case "restart":
+                await _all(self.servers[name].restart(STOP_LIMIT * self.patience) for name in step.names)
+            case "partition" | "isolate" | "cut":
+                await self._set_links(faults.changed(self.links, self._hosts(step.links), faults.DROP))
+            case "reject":
+                await self._set_links(faults.changed(self.links, self._hosts(step.links), faults.REJECT))
+            case "heal":
+                await self._set_links(
+                    faults.changed(self.links, self._hosts(step.links), None) if step.links else {}
+                )
+            case "together":
+                await _all(self._one(inner, f"{path}.{i}") for i, inner in enumerate(step.steps, 1))
+            case "repeat":
+                for round_number in range(1, step.times + 1):
+                    self.values["round"] = str(round_number)
+                    await self._steps(step.steps, f"{path}.{round_number}.")
+            case "wait":
+                await asyncio.sleep(step.seconds)
+            case "note":
+                pass
+            case _:
+                raise LabError(f"the verb {step.verb} is not played yet")
+
+    async def _undo(self, step: Step, before: faults.Links) -> None:
+        """The end of `during:`: exactly what the step did is undone, and what else has changed since stays."""
+        if step.verb == "pause":
+            await _all(self.servers[name].freeze(False, self.limit) for name in step.names)
+        elif step.verb == "stall":
+            await _all(self._ask(self.clients[name], "read") for name in step.names)
+        else:
+            pairs = set(self._hosts(step.links))
+            await self._set_links(
+                {k: v for k, v in self.links.items() if k not in pairs or before.get(k) != v}
+            )
+
+    # connect
+
+    async def _connect(self, client: _Client, options: ConnectOptions, limit: float) -> None:
+        name = client.name
+        if self.framing == DATAGRAM and (options.to is None or self.services[options.to].protocol == "udp"):
+            await self._open_datagram(client, options)
+            return
+        if client.open and client.inbox.ended is None:
+            raise LabError(f"{name} is connected already; close: {name} first")
+        if client.open:
+            await self._ask(client, "close")
+        server = self.servers[options.to or "server"]
+        reply = await self._open(client, server, options, limit)
+        if options.fails:
+            if reply["ok"]:
+                raise _Failed(
+                    f"{name}: the connect to fail ({options.fails})", f"{name}: it was connected", [name]
+                )
+            if reply["error"] != options.fails:
+                raise _Failed(
+                    f"{name}: the connect to fail ({options.fails})",
+                    f"{name}: it failed otherwise ({reply['error']})",
+                    [name],
+                )
+            return
+        if not reply["ok"]:
+            raise _Failed(
+                f"{name}: a connection to {server.name}",
+                f"{name}: {reply['error']} ({reply.get('message', '')})",
+                [name],
+            )
+        await self._accepted(client, server)
+
+    async def _open(
+        self, client: _Client, server: Server, options: ConnectOptions, limit: float
+    ) -> dict[str, Any]:
+        kind = server.service.protocol
+        to: Any = (
+            server.service.path
+            if kind == "unix"
+            else [self._address(client, server), options.port or server.port]
+        )
+        arguments: dict[str, Any] = {"client": client.name, "kind": kind, "to": to}
+        if kind != "udp":
+            arguments["limit"] = limit
+        if kind != "unix" and (bind := self._bind(client, options)):
+            arguments["bind"] = bind
+        reply = await client.agent.ask("open", **arguments)
+        client.open = bool(reply["ok"])
+        if reply["ok"]:
+            client.connected_at = int(reply["t"])
+            self._record(
+                "connected",
+                client.name,
+                client.connected_at,
+                local=reply.get("local"),
+                remote=reply.get("remote", to),
+                connection=client.inbox.connection + 1,
+            )
+        else:
+            self._record(
+                "refused",
+                client.name,
+                int(reply["t"]),
+                error=reply["error"],
+                message=reply.get("message", ""),
+                remote=to,
+            )
+        return reply
+
+    async def _open_datagram(self, client: _Client, options: ConnectOptions) -> None:
+        """A datagram socket for a client: nothing is sent, the server does not know of it."""
+        if client.open:
+            await self._ask(client, "close")
+        reply = await self._open(client, self.servers[options.to or "server"], options, self.limit)
+        if not reply["ok"]:
+            raise LabError(f"no datagram socket for {client.name}: {reply.get('message')}")
+
+    def _address(self, client: _Client, server: Server) -> str:
+        """The address by which a client reaches a server: on a network that both are on, if there is one."""
+        host = self._host(client.name)
+        if host == server.node:
+            return "127.0.0.1" if NETWORKS in self.lab.can else server.address
+        nodes = {node.name: node for node in self._nodes()}
+        shared = [n for n in nodes[server.node].networks if n in nodes[host].networks]
+        return self.lab.address(server.node, shared[0] if shared else None)
+
+    def _bind(self, client: _Client, options: ConnectOptions) -> list[Any] | None:
+        if NETWORKS not in self.lab.can:  # all on one loopback: the client's address is what it binds
+            return [self.lab.address(self._host(client.name)), options.source_port or 0]
+        return ["0.0.0.0", options.source_port] if options.source_port else None
+
+    async def _accepted(self, client: _Client, server: Server) -> None:
+        """Until the server's accept queue is empty, so that a script does not race its accept(). One that takes nobody else
+        for now (an iterative server) leaves the client waiting there, which is no failure."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + ACCEPT_LIMIT * self.patience
+        pause = 0.0005
+        while server.running and server.waiting():
+            if loop.time() > deadline:
+                self._record(
+                    "note",
+                    client.name,
+                    text="connected, and waits in the server's accept queue",
+                    waiting=True,
+                )
+                return
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.01)
+
+    async def _joined(self) -> None:
+        if self.gap:
+            await asyncio.sleep(self.gap)
+
+    # send
+
+    async def _send(self, client: _Client, payloads: Sequence[Payload], limit: float) -> None:
+        for payload in payloads:
+            chunks = self._chunks(payload)
+            arguments: dict[str, Any] = {"client": client.name, "chunks": chunks, "limit": limit}
+            if payload.pause:
+                arguments["pause"] = payload.pause
+                arguments["limit"] = limit + payload.pause * len(chunks)
+            target = payload.to or "server"
+            if self.services[target].protocol == "udp":
+                server = self.servers[target]
+                arguments["to"] = [self._address(client, server), server.port]
+            elif payload.to is not None:
+                raise LabError(
+                    f"to: goes with UDP; over TCP a client talks to whom it is connected ({payload.to} is TCP)"
+                )
+            size = sum(len(str(c.get("text", c.get("base64", "")))) * int(c.get("repeat", 1)) for c in chunks)
+            self._record("sent", client.name, chunks=chunks, size=size, to=target)
+            reply = await client.agent.ask("send", **arguments)
+            if reply["ok"]:
+                continue
+            # A peer that closes while we send is no failure of this step: what it owed is expected elsewhere.
+            self._record(
+                "note",
+                client.name,
+                int(reply["t"]),
+                text=f"only {reply.get('sent', 0)} bytes were sent: {reply['error']}",
+                error=reply["error"],
+            )
+            if reply["error"] == "timed out":
+                raise _Failed(
+                    f"{client.name}: the server to take {size} bytes within {limit:g}s",
+                    f"{client.name}: it took {reply.get('sent', 0)}",
+                    [client.name],
+                )
+            if reply["error"] not in ("reset", "closed", "refused", "unreachable"):
+                raise LabError(f"{client.name} cannot send: {reply.get('message') or reply['error']}")
+
+    def _chunks(self, payload: Payload) -> list[dict[str, Any]]:
+        """What the agent hands to the kernel, each chunk in a call of its own."""
+        newline = payload.text is not None and (
+            self.framing == LINE or (payload.lines and self.framing != DATAGRAM)
+        )
+        if payload.text is None:
+            messages = [payload.raw] * (payload.lines or 1)
+        else:
+            numbers = range(1, (payload.lines or 1) + 1)
+            messages = [
+                expand(payload.text, {**self.values, "n": str(n)}).encode(errors="surrogateescape")
+                for n in numbers
+            ]
+        end = b"\n" if newline else b""
+        if payload.repeat > 1 and not payload.pieces:
+            if not end:
+                return [{**to_wire(m), "repeat": payload.repeat} for m in messages]
+            messages = [m * payload.repeat + end for m in messages]
+        else:
+            messages = [m * payload.repeat + end for m in messages]
+        if not payload.pieces:
+            if payload.lines and not payload.pause and self.framing != DATAGRAM:
+                return [to_wire(b"".join(messages))]  # at once: the stream has no message borders anyway
+            return [to_wire(m) for m in messages]
+        return [to_wire(piece) for message in messages for piece in _cut(message, payload.pieces)]
+
+    # expect
+
+    async def _expect(self, step: Step, limit: float) -> None:
+        watches = [
+            (name, Watch(expectation, self.inboxes[name], self.values)) for name, expectation in step.expects
+        ]
+
+        def settled() -> bool:
+            states = [watch.advance() for _, watch in watches]
+            return State.WAITING not in states or State.FAILED in states
+
+        if not await self._until(settled, limit):
+            # What lies in the clients' kernels by now was in time; on a busy machine the agent may not have read it yet.
+            await self._sync([name for name, _ in watches if name in self.clients])
+            settled()
+        unmet = [(name, watch) for name, watch in watches if watch.state is not State.MET]
+        if unmet:
+            raise self._unmet(unmet, limit)
+        for name, watch in watches:
+            if watch.expectation.once or watch.expectation.kind == "exactly":
+                self.guards.append(_Guard(watch, name, step))
+            if watch.expectation.kind == "exit":
+                self.servers[name].ending_expected = True
+            if step.capture and watch.captured is not None:
+                self.values[step.capture] = watch.captured
+        self._check_guards()
+
+    def _unmet(self, unmet: list[tuple[str, Watch]], limit: float) -> _Failed:
+        shown_ = unmet[:4]
+        more = f" (and {len(unmet) - 4} more)" if len(unmet) > 4 else ""
+        expected = "; ".join(f"{name}: {watch.expectation}" for name, watch in shown_) + more
+        waited = any(watch.state is State.WAITING for _, watch in unmet)
+        names = [name for name, _ in unmet]
+        reasons = "; ".join(
+            f"{watch.reason or watch.missing()}"
+            for _, watch in shown_
+            if watch.reason or len(watch.expectation.patterns) + watch.expectation.count > 2
+        )
+        came = "; ".join(
+            received(self.history, name) if name in self.clients else "(see the log)" for name, _ in shown_
+        )
+        got = f"{came}{f' ({reasons})' if reasons else ''}"
+        return _Failed(
+            expected + (f", within {limit:g}s" if waited else ""), got, names, raced=self._raced(names)
+        )
+
+    def _raced(self, clients: Sequence[str]) -> bool:
+        """Whether something was said so soon after a connect that a right server may have missed one of these clients."""
+        if self.framing != LINE:
+            return False
+        grace = int(JOIN_GRACE * 1e9)
+        starts = [c.connected_at for c in self.clients.values() if c.connected_at]
+        return any(0 <= t - start < grace for t in self._sends for start in starts) and any(
+            c in self.clients for c in clients
+        )
+
+    # once, exactly
+
+    def _settle_guards(self, step: Step) -> None:
+        """Before something is sent: what was to come once is judged by what came until now, if this could come again."""
+        self._check_guards()
+        said = [
+            b"\n".join(
+                b"".join([from_wire(chunk) for chunk in self._chunks(p)])
+                for p in payloads
+                if p.repeat * len(p.text or p.raw) < 1 << 20
+            )
+            for _, payloads in step.sends
+        ]
+        self.guards = [g for g in self.guards if not any(g.watch.concerns(text) for text in said)]
+
+    def _check_guards(self) -> None:
+        for guard in self.guards:
+            if wrong := guard.watch.violated():
+                failed = _Failed(
+                    f"{guard.client}: {guard.watch.expectation}", f"{guard.client}: {wrong}", [guard.client]
+                )
+                failed.step = guard.step
+                raise failed
+
+    # quiet
+
+    async def _quiet(self, name: str, window: float) -> None:
+        """Nothing comes from the beginning of the last step that did something until the window is over."""
+        inbox, since = self.inboxes[name], self._acted
+        ended_before = inbox.ended
+        if ended_before and self.framing != DATAGRAM:
+            raise _Failed(
+                f"{name}: silence on an open connection",
+                f"{name}: its connection has ended ({ended_before}), so silence proves nothing",
+                [name],
+            )
+        await self._until(lambda: bool(inbox.since(since)), window)
+        await self._sync([name])
+        if came := inbox.since(since):
+            texts = " ".join(shown(m.data) for m in came[:4])
+            raise _Failed(f"{name}: nothing for {window:g}s", f"{name}: {texts}", [name])
+
+    # other verbs of clients
+
+    async def _client_verb(self, step: Step) -> None:
+        done = {
+            "half-close": "half-closed",
+            "close": "closed",
+            "abort": "aborted",
+            "stall": "stalled",
+            "read": "reading",
+        }
+        if step.verb == "set":
+            await _all(
+                self._ask(self.clients[name], "set", option=option, value=value)
+                for name, wanted in step.options
+                for option, value in wanted
+            )
+            for name, wanted in step.options:
+                self._record("set", name, options=dict(wanted))
+            return
+        arguments = {"rcvbuf": STALLED_BUFFER} if step.verb == "stall" else {}
+        verb = {"half-close": "shutdown"}.get(step.verb, step.verb)
+        for name in step.names:
+            self._record(done[step.verb], name)
+        await _all(self._ask(self.clients[name], verb, **arguments) for name in step.names)
+        if step.verb in ("close", "abort"):
+            for name in step.names:
+                self.clients[name].open = False
+
+    async def _ask(self, client: _Client, do: str, **arguments: Any) -> None:
+        reply = await client.agent.ask(do, client=client.name, **arguments)
+        if not reply["ok"] and reply["error"] not in ("closed", "reset"):
+            raise LabError(f"{client.name}: {do}: {reply.get('message') or reply['error']}")
+        if not reply["ok"]:
+            self._record(
+                "note", client.name, text=f"{do}: the connection was gone already ({reply['error']})"
+            )
+
+    # links
+
+    def _hosts(self, links: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        return list(dict.fromkeys((self._host(a), self._host(b)) for a, b in links))
+
+    async def _set_links(self, links: faults.Links) -> None:
+        """Put exactly these link faults in force, on the nodes that a change concerns."""
+        before, self.links = self.links, links
+        interfaces = self._interfaces()
+        if REJECT in self.lab.can:
+            orders = [
+                (host, ("nft", "-f", "-"), faults.nft_ruleset(host, links, interfaces))
+                for host in faults.hosts_changed(before, links, at="receiver")
+            ]
+        else:
+            changed = faults.hosts_changed(before, links, at="sender")
+            orders = [
+                (host, ("ip", "-batch", "-"), faults.neighbour_batch(host, before, links, interfaces))
+                for host in changed
+            ]
+        await _all(self._order(*order) for order in orders)
+        self._record("fault", links={f"{a}→{b}": kind for (a, b), kind in sorted(links.items())})
+
+    async def _order(self, host: str, argv: tuple[str, ...], text: str) -> None:
+        if not text:
+            return
+        done = await self.lab.run(host, argv, text)
+        if done.status:
+            raise LabError(
+                f"{' '.join(argv)} failed on {host}: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else done.status}"
+            )
+
+    def _interfaces(self) -> Mapping[str, tuple[faults.Interface, ...]]:
+        return {
+            node.name: tuple(
+                faults.Interface(f"eth{i}", network, self.lab.address(node.name, network))
+                for i, network in enumerate(node.networks)
+            )
+            for node in self._nodes()
+        }
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def _last_look(self) -> None:
+        """When all steps are done: what came too much since, and whether the server is still there."""
+        await self._sync()
+        self._check_guards()
+        for server in self.servers.values():
+            if server.program is not None and server.program.exited.done() and not server.ending_expected:
+                status = server.program.exited.result()
+                how = f"by signal {-status}" if status < 0 else f"with status {status}"
+                raise _Failed(f"{server.name} to stay up", f"its process ended {how}")
+
+    def _failure(self, exc: _Failed) -> Failure:
+        step = exc.step
+        where = f"{self.scenario.path}:{step.line if step else self.scenario.steps[-1].line}"
+        cause = likely_cause(self.history.events, [c for c in exc.clients if c in self.clients])
+        return Failure(
+            where,
+            step.text if step else "end of the scenario",
+            exc.expected,
+            exc.got,
+            server_log(e for e in self.history if e.node in self.servers),
+            cause,
+        )
+
+
+def _cut(message: bytes, pieces: Sequence[str]) -> list[bytes]:
+    """A message in pieces of the given sizes; what is left over is one more."""
+    if pieces == ("each",):
+        return [message[i : i + 1] for i in range(len(message))]
+    result, at = [], 0
+    for piece in pieces:
+        end = len(message) if piece == "rest" else at + int(piece)
+        if message[at:end]:
+            result.append(message[at:end])
+        at = end
+    return [*result, message[at:]] if message[at:] else result
+
+
+async def _all(coroutines: Iterable[Coroutine[Any, Any, None] | Any]) -> None:
+    """Run these at once; the first that fails ends the others, and its exception is raised as it is."""
+    tasks = [asyncio.ensure_future(c) for c in coroutines]
+    if not tasks:
+        return
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
+            raise result
+
+
+async def _unhurried(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Finish this even when the task is cancelled meanwhile; the cancellation goes on afterwards."""
+    task = asyncio.ensure_future(coroutine)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

@@ -1,0 +1,105 @@
+"""`socklab doctor`: what this machine can do, found out by doing it, and the fix for what it cannot."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import sys
+
+from socklab.backends import LINKS, REJECT, LabError, Network, Node
+
+_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+
+async def examine() -> int:
+    """Print what works and what does not. 0 if scenarios can be played at all, else 3."""
+    from socklab.backends.netns import Netns
+    from socklab.backends.process import Process
+
+    rows: list[tuple[str, str, str]] = []
+    who = "root" if os.geteuid() == 0 else f"user {os.geteuid()}"
+    rows.append(
+        (
+            "machine",
+            "ok" if sys.platform == "linux" else "no",
+            f"{platform.system()} {platform.release()}, Python {platform.python_version()}, {who}",
+        )
+    )
+    process = Process()
+    try:
+        lab = await process.lab([Network("lab")], [Node("probe", ("lab",))])
+        await lab.stop()
+        rows.append(("process", "ok", "plain processes on loopback; no link faults"))
+    except LabError as exc:
+        rows.append(("process", "no", str(exc)))
+    finally:
+        await process.close()
+    rows += await _netns(Netns())
+    files, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    rows.append(
+        (
+            "descriptors",
+            "ok" if hard >= 4096 else "few",
+            f"{files} at once, {hard} at most" + ("" if hard >= 4096 else "; raise it: ulimit -Hn 65536"),
+        )
+    )
+    docker = shutil.which("docker")
+    rows.append(
+        (
+            "docker",
+            "–",
+            "this version of socklab plays on netns and process only"
+            + (f"; {docker} is here" if docker else ""),
+        )
+    )
+    width = max(len(name) for name, _, _ in rows)
+    for name, state, text in rows:
+        first, *rest = text.splitlines()
+        print(f"{name:<{width}}  {state:<4} {first}")
+        for line in rest:
+            print(f"{'':<{width}}       {line}")
+    return 0 if any(name in ("process", "netns") and state == "ok" for name, state, _ in rows) else 3
+
+
+async def _netns(backend: object) -> list[tuple[str, str, str]]:
+    from socklab.backends.netns import Netns
+
+    assert isinstance(backend, Netns)
+    try:
+        reason = await backend.probe()
+        if reason:
+            return [("netns", "no", reason)]
+        lab = await backend.lab([Network("lab")], [Node("probe", ("lab",))])
+        can = lab.can
+        await lab.stop()
+    except LabError as exc:
+        return [("netns", "no", str(exc))]
+    finally:
+        await backend.close()
+    how = "a network namespace for each node" + ("" if os.geteuid() == 0 else ", in a user namespace")
+    nft = shutil.which("nft", path=_PATH)
+    rows = [("netns", "ok", how)]
+    if LINKS in can:
+        rows.append(
+            (
+                "  silence",
+                "ok",
+                f"partition, cut, isolate, by {'nftables' if REJECT in can else 'neighbour entries (iproute2)'}",
+            )
+        )
+    else:
+        rows.append(
+            ("  silence", "no", "neither nft nor ip works here: apt install nftables iproute2 (or make deps)")
+        )
+    if REJECT in can:
+        rows.append(("  reject", "ok", "RST and ICMP, by nftables"))
+    else:
+        found = (
+            f"nft is at {nft}, and its rules are refused by this kernel"
+            if nft
+            else "nft is missing: apt install nftables (or make deps)"
+        )
+        rows.append(("  reject", "no", found))
+    return rows

@@ -1,0 +1,140 @@
+"""Playing many scenarios: which files there are, on which backend, several at once. What every face of socklab calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from socklab import conductor, topology
+from socklab.backends import Backend, Unavailable
+from socklab.conductor import Options
+from socklab.scenario import Scenario, load
+from socklab.source import ScenarioError, nearest
+from socklab.verdict import Result
+
+ENDINGS = (".yaml", ".yml")
+ON = ("auto", "netns", "process")
+
+
+class NoSuchPath(Exception):
+    """A path that leads to no scenario; the message says what would."""
+
+
+def is_scenario(path: Path) -> bool:
+    """Every *.yaml under a folder called scenarios/, and elsewhere every *.scenario.yaml."""
+    if path.suffix not in ENDINGS:
+        return False
+    return "scenarios" in path.parent.parts or path.name.endswith((".scenario.yaml", ".scenario.yml"))
+
+
+def find(paths: Iterable[Path]) -> list[Path]:
+    """The scenario files that these paths mean, sorted within each folder. Raises NoSuchPath."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        if path.is_dir():
+            files = sorted(
+                f
+                for f in path.rglob("*")
+                if f.is_file() and is_scenario(f.resolve()) and not _hidden(f, path)
+            )
+            if not files:
+                raise NoSuchPath(
+                    f"{path}: no scenario in this folder; a scenario is a *.yaml under scenarios/, or a *.scenario.yaml"
+                )
+            found.update(dict.fromkeys(files))
+        elif path.exists():
+            found[path] = None
+        else:
+            found.update(dict.fromkeys(_meant(path)))
+    return list(found)
+
+
+def _hidden(file: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(root).parts)
+
+
+def _meant(path: Path) -> list[Path]:
+    """A path without its ending, or a near miss."""
+    for ending in (*ENDINGS, ".scenario.yaml"):
+        candidate = path.with_name(path.name + ending)
+        if candidate.is_file():
+            return [candidate]
+    there = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
+    raise NoSuchPath(f"{path}: no such file or folder.{nearest(path.name, there)}")
+
+
+@dataclass
+class Selection:
+    """What is to be played, and what could not be read."""
+
+    scenarios: list[tuple[Scenario, topology.Topology]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def select(files: Iterable[Path], compose: Path | None = None, service: str | None = None) -> Selection:
+    """Read and check every file before anything starts. With `service`, that service is put under test in each."""
+    selection = Selection()
+    read: dict[Path, topology.Topology] = {}
+    for file in files:
+        try:
+            where = compose or topology.find(file)
+            if where not in read:
+                read[where] = topology.read(where)
+            scenarios = load(file)
+            if service is not None:
+                scenarios = [s for s in scenarios if s.service == service]
+            for scenario in scenarios:
+                conductor.check(scenario, read[where])
+            selection.scenarios += [(scenario, read[where]) for scenario in scenarios]
+        except (ScenarioError, topology.TopologyError) as exc:
+            if str(exc) not in selection.errors:
+                selection.errors.append(str(exc))
+    return selection
+
+
+async def choose(on: str) -> tuple[Backend, str]:
+    """A backend by its name; `auto` is netns where it works, else process. Also: why not netns. Raises Unavailable."""
+    from socklab.backends.netns import Netns
+    from socklab.backends.process import Process
+
+    if on == "process":
+        return Process(), ""
+    netns = Netns()
+    reason = await netns.probe()
+    if reason is None:
+        return netns, ""
+    await netns.close()
+    if on == "netns":
+        raise Unavailable(reason)
+    return Process(), reason
+
+
+async def play_all(
+    scenarios: Sequence[tuple[Scenario, topology.Topology]],
+    backend: Backend,
+    options: Options,
+    jobs: int | None = None,
+) -> AsyncIterator[Result]:
+    """Play these, up to `jobs` at once; the results come in the order of the scenarios."""
+    gate = asyncio.Semaphore(jobs or default_jobs())
+
+    async def one(scenario: Scenario, where: topology.Topology) -> Result:
+        async with gate:
+            return await conductor.play(scenario, where, backend, options)
+
+    tasks = [asyncio.ensure_future(one(*pair)) for pair in scenarios]
+    try:
+        for task in tasks:
+            yield await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def default_jobs() -> int:
+    """Plays mostly wait for one another's messages, so there may be more of them than cores."""
+    return 2 * len(os.sched_getaffinity(0))

@@ -1,0 +1,231 @@
+"""A server under test, as the conductor handles it: started, waited for, signalled, and watched."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from socklab.backends import NETWORKS, Lab, LabError, Program
+from socklab.sockets import Socket
+from socklab.topology import Service, with_option
+
+READY_LIMIT = 10.0  # seconds; a JVM on a busy machine takes some
+STOP_LIMIT = 2.0  # seconds between SIGTERM and SIGKILL where a server does not end
+
+Record = Callable[..., object]
+
+
+class NotReady(Exception):
+    """The program under test did not become a server: it ended at the start, or never listened where it should."""
+
+
+class Server:
+    """One server on its node. `name` is what the scenario calls it: `server`, or the service's name."""
+
+    def __init__(
+        self, name: str, service: Service, node: str, lab: Lab, root: Path, patience: float, record: Record
+    ) -> None:
+        self.name = name
+        self.service = service
+        self.node = node
+        self.lab = lab
+        self.root = root
+        self.patience = patience
+        self.record = record
+        self.port = service.port
+        self.program: Program | None = None
+        self.ending_expected = False
+        self._argv: tuple[str, ...] = ()
+
+    @property
+    def address(self) -> str:
+        return self.lab.address(self.node)
+
+    @property
+    def running(self) -> bool:
+        return self.program is not None and not self.program.exited.done()
+
+    async def start(self) -> None:
+        """Start the program and wait until its kernel has the socket ready. Raises NotReady or LabError."""
+        if not self._argv:
+            self._argv = self._command()
+        self.ending_expected = False
+        environment = {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": os.environ.get("HOME", "/"),
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "1",
+            **self.service.environment,
+        }
+        self.program = await self.lab.spawn(
+            self.node, self._argv, env=environment, cwd=str(self.root), on_line=self._line
+        )
+        self.record("spawned", self.name, argv=list(self._argv), pid=self.program.pid)
+        self.program.exited.add_done_callback(self._ended)
+        await self._ready()
+
+    def _command(self) -> tuple[str, ...]:
+        argv = self.service.command
+        if not argv:
+            raise LabError(
+                f'service "{self.service.name}" has no command in the compose file; its image brings it, so only Docker can start it'
+            )
+        if argv[0] in ("python", "python3"):
+            argv = (sys.executable, *argv[1:])
+        if NETWORKS not in self.lab.can:
+            # Plain processes share one loopback: an address of its own for the node, and a port that is free there.
+            self.port = self._free_port()
+            argv = with_option(with_option(argv, "--host", self.address), "--port", str(self.port))
+        return argv
+
+    def _free_port(self) -> int:
+        kind = socket.SOCK_DGRAM if self.service.protocol == "udp" else socket.SOCK_STREAM
+        for wanted in (self.service.port or 0, 0):
+            with socket.socket(socket.AF_INET, kind) as probe:
+                try:
+                    probe.bind((self.address, wanted))
+                except OSError:
+                    continue
+                return int(probe.getsockname()[1])
+        raise LabError(f"no free port on {self.address} for {self.service.name}")
+
+    def _line(self, stream: str, line: bytes, t: int) -> None:
+        self.record("log", self.name, t=t, stream=stream, text=line.decode(errors="surrogateescape"))
+
+    def _ended(self, exited: asyncio.Future[int]) -> None:
+        if not exited.cancelled() and exited.exception() is None:
+            self.record("exited", self.name, status=exited.result(), expected=self.ending_expected)
+
+    # readiness
+
+    def listening(self) -> list[Socket]:
+        """Its sockets in LISTEN (UDP: bound) that a client could reach, from the kernel's table."""
+        table = self.lab.sockets(self.node)
+        if self.service.protocol == "unix":
+            return table.listening_unix(self.service.path or "")
+        if self.port is None:
+            rows = [
+                r
+                for r in table.rows
+                if r.protocol == self.service.protocol and r.state in ("LISTEN", "CLOSE")
+            ]
+        else:
+            rows = table.listening(self.service.protocol, self.port)
+        return [r for r in rows if r.local in (self.address, "0.0.0.0", "::", f"::ffff:{self.address}")]
+
+    def waiting(self) -> int:
+        """How many connections wait for accept()."""
+        return sum(row.rx_queue for row in self.listening()) if self.service.protocol == "tcp" else 0
+
+    async def _ready(self) -> None:
+        assert self.program is not None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + READY_LIMIT * self.patience
+        pause = 0.001
+        while not (rows := self.listening()):
+            if self.program.exited.done():
+                raise NotReady(self._died())
+            if loop.time() > deadline:
+                raise NotReady(self._elsewhere())
+            # The kernel tells nobody that a socket began to listen, so its table is read again, soon.
+            await asyncio.wait([self.program.exited], timeout=pause)
+            pause = min(pause * 1.3, 0.01)
+        if self.port is None:
+            self.port = rows[0].local_port
+        self.record(
+            "ready",
+            self.name,
+            protocol=self.service.protocol,
+            address=self.service.path or self.address,
+            port=self.port or 0,
+        )
+
+    def _died(self) -> str:
+        assert self.program is not None
+        status = self.program.exited.result()
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        return f"{self.service.name} ended {how} before it listened"
+
+    def _elsewhere(self) -> str:
+        limit = f"within {READY_LIMIT * self.patience:g}s"
+        where = self.service.path or f"{self.service.protocol} port {self.port}"
+        text = f"{self.service.name} runs, but does not listen on {where} {limit}"
+        rows = [
+            r
+            for r in self.lab.sockets(self.node).rows
+            if r.protocol == self.service.protocol and r.state in ("LISTEN", "CLOSE")
+        ]
+        own = [r for r in rows if r.local_port == self.port]
+        if own:
+            return f"{text} where others reach it: it listens on {own[0].local} only; bind 0.0.0.0"
+        return f"{text}; it listens on port {rows[0].local_port} instead" if rows else text
+
+    # process faults
+
+    def signal(self, number: signal.Signals, *, group: bool) -> None:
+        if self.program is not None and self.running:
+            self.lab.signal(self.program, number, group=group)
+            self.record("signalled", self.name, signal=number.name, group=group)
+
+    async def kill(self) -> None:
+        self.ending_expected = True
+        self.signal(signal.SIGKILL, group=True)
+        await self.ended()
+
+    async def stop(self, limit: float) -> None:
+        """SIGTERM; done when it listens no more. One that goes on listening is killed at the limit."""
+        self.ending_expected = True
+        self.signal(signal.SIGTERM, group=False)
+        if not await self._gone(limit):
+            self.record("note", self.name, text=f"still listening {limit:g}s after SIGTERM, so it was killed")
+            await self.kill()
+
+    async def _gone(self, limit: float) -> bool:
+        assert self.program is not None
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit
+        while self.running and self.listening():
+            if loop.time() > deadline:
+                return False
+            await asyncio.wait([self.program.exited], timeout=0.005)
+        if self.running:
+            # Nearly always the process ends right behind its listener; one whose workers go on does not.
+            await asyncio.wait([self.program.exited], timeout=min(0.05, limit))
+        return True
+
+    async def restart(self, limit: float) -> None:
+        if self.running:
+            self.signal(signal.SIGCONT, group=True)  # a paused one would not hear SIGTERM
+            await self.stop(limit)
+        if self.running:
+            await self.kill()
+        await self.start()
+
+    async def freeze(self, frozen: bool, limit: float) -> None:
+        """Pause or continue; done when the kernel says so."""
+        self.signal(signal.SIGSTOP if frozen else signal.SIGCONT, group=True)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit
+        while self.running and self._stopped() is not frozen:
+            if loop.time() > deadline:
+                raise LabError(
+                    f"{self.name} was told to {'pause' if frozen else 'continue'}, and did not within {limit:g}s"
+                )
+            await asyncio.sleep(0.001)
+
+    def _stopped(self) -> bool:
+        assert self.program is not None
+        try:
+            text = Path(f"/proc/{self.program.pid}/stat").read_text()
+        except OSError:
+            return False
+        return text.rpartition(")")[2].split()[0] in ("T", "t")
+
+    async def ended(self) -> None:
+        if self.program is not None:
+            await asyncio.wait([self.program.exited])

@@ -1,0 +1,91 @@
+"""`socklab talk`: the interactive clients of clients/, at a server that runs, or at one that is started for it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from socklab import player, topology
+from socklab.backends import NETWORKS, LabError, Network, Node
+from socklab.servers import NotReady, Server
+from socklab.topology import TopologyError
+
+CLIENTS = Path(__file__).resolve().parent.parent / "clients"
+YOU = "you"
+
+
+def command(protocol: str, host: str, port: int | str, register: bool) -> list[str]:
+    """The command line of the interactive client for a server."""
+    if protocol == "udp":
+        return [
+            sys.executable,
+            str(CLIENTS / "udp_client.py"),
+            host,
+            str(port),
+            *([] if register else ["--no-register"]),
+        ]
+    if protocol == "unix":
+        return [sys.executable, str(CLIENTS / "tcp_client.py"), f"unix:{port}"]
+    return [sys.executable, str(CLIENTS / "tcp_client.py"), host, str(port)]
+
+
+def to_address(target: str, udp: bool, register: bool) -> int:
+    """Become the client of HOST:PORT. Raises TopologyError for what is no address."""
+    host, _, port = target.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise TopologyError(f'"{target}" is no HOST:PORT, such as 127.0.0.1:6001')
+    argv = command("udp" if udp else "tcp", host, port, register)
+    os.execv(argv[0], argv)
+
+
+async def to_service(name: str, on: str, compose: Path | None, patience: float) -> int:
+    """Start a service of the compose file on a node, and talk to it from another. Returns the client's exit status."""
+    lab_file = topology.read(compose or topology.find(Path.cwd()))
+    service = lab_file.service(name)
+    if not service.command:
+        raise TopologyError(
+            f'service "{name}" has no command in {lab_file.path.name}: its image brings it, so it needs Docker'
+        )
+    backend, _ = await player.choose(on)
+    try:
+        networks = [Network(n, lab_file.networks[n]) for n in service.networks]
+        beside = service.protocol == "unix"
+        nodes = [Node(name, service.networks, service.aliases)]
+        if not beside:
+            nodes.append(Node(YOU, lab_file.client_networks or service.networks))
+        lab = await backend.lab(networks, nodes)
+        server = Server(name, service, name, lab, lab_file.root, patience, _tell)
+        try:
+            await server.start()
+        except NotReady as exc:
+            raise LabError(str(exc)) from None
+        address = service.path if beside else f"{server.address}:{server.port}"
+        print(
+            f"{name} listens on {address} (backend {backend.name}); you are {'on its host' if beside else lab.address(YOU)}",
+            file=sys.stderr,
+        )
+        host = server.address if NETWORKS not in lab.can or not beside else "127.0.0.1"
+        argv = command(
+            service.protocol, host, service.path or server.port or 0, service.contract == "registry"
+        )
+        program = await lab.spawn(
+            name if beside else YOU, argv, env=dict(os.environ), cwd=os.getcwd(), stdio=(0, 1, 2)
+        )
+        # The client is in a session of its own, so the terminal's Ctrl-C comes to us; it goes on to whom it is meant for.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH):
+            loop.add_signal_handler(number, lab.signal, program, number)
+        status = await program.exited
+        return status if status >= 0 else 128 - status
+    finally:
+        await backend.close()
+
+
+def _tell(kind: str, node: str = "", t: int | None = None, **data: object) -> None:
+    """The server's log, beside the conversation."""
+    if kind == "log" and data.get("stream") == "stderr" and not sys.stdin.isatty():
+        print(f"[{node}] {data['text']}", file=sys.stderr)

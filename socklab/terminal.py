@@ -1,0 +1,171 @@
+"""Results and histories as text for a terminal or a pipe. Reads histories and results, nothing else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from socklab.history import Event, from_wire
+from socklab.matching import shown
+from socklab.verdict import Result, Verdict
+
+_COLOURS = {Verdict.PASS: "32", Verdict.FAIL: "1;31", Verdict.ERROR: "1;35", Verdict.SKIP: "33"}
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether to use colours: a terminal, and nobody said NO_COLOR (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, code: str, on: bool) -> str:
+    return f"\033[{code}m{text}\033[0m" if on else text
+
+
+def result_lines(result: Result, colour: bool = False, root: Path | None = None) -> list[str]:
+    """One line for a play; for a failed one, the five that tell why."""
+    scenario = result.scenario
+    path = relative(scenario.path, root)
+    variant = f" [{scenario.variant}]" if scenario.variant else ""
+    head = f"{paint(f'{result.verdict!s:5}', _COLOURS[result.verdict], colour)} {path}{variant}  {scenario.title}"
+    if result.verdict is not Verdict.SKIP:
+        head += paint(f"  {result.seconds:.2f}s", "2", colour)
+    lines = [head]
+    if result.failure:
+        lines += ["      " + line for line in failure_lines(result, root)]
+        if result.folder:
+            lines.append(f"      history   socklab show {relative(result.folder, root)}")
+    elif result.verdict in (Verdict.ERROR, Verdict.SKIP):
+        lines += [f"      {line}" for line in result.reason.splitlines()]
+    return lines + [f"      note: {note}" for note in result.notes]
+
+
+def failure_lines(result: Result, root: Path | None = None) -> list[str]:
+    """The five lines of a failure, safe for a terminal."""
+    assert result.failure is not None
+    lines = result.failure.lines()
+    path = str(result.scenario.path)
+    lines[0] = lines[0].replace(path, str(relative(result.scenario.path, root)), 1)
+    return [safe(line) for line in lines]
+
+
+def relative(path: Path, root: Path | None = None) -> Path:
+    try:
+        return path.resolve().relative_to((root or Path.cwd()).resolve())
+    except ValueError:
+        return path
+
+
+def safe(text: str) -> str:
+    """A text that cannot drive the terminal."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
+    )
+
+
+def summary(
+    results: Sequence[Result], errors: int, backend: str, seconds: float, colour: bool = False
+) -> str:
+    """`41 passed, 1 failed, 3 skipped on netns in 9.8s`"""
+    names = {
+        Verdict.PASS: "passed",
+        Verdict.FAIL: "failed",
+        Verdict.ERROR: "broken (the lab, not the server)",
+        Verdict.SKIP: "skipped",
+    }
+    parts = []
+    for verdict, name in names.items():
+        number = sum(r.verdict is verdict for r in results)
+        if number or verdict in (Verdict.PASS, Verdict.FAIL):
+            parts.append(paint(f"{number} {name}", _COLOURS[verdict], colour and number > 0))
+    if errors:
+        parts.append(paint(f"{errors} invalid", _COLOURS[Verdict.FAIL], colour))
+    return f"{', '.join(parts)} on {backend} in {seconds:.1f}s"
+
+
+def transcript(events: Iterable[Event], colour: bool = False) -> Iterator[str]:
+    """A history as a story: each step, and below it what it caused."""
+    start = None
+    for event in events:
+        start = event.t if start is None else start
+        at = f"{(event.t - start) / 1e9:8.3f}  "
+        if event.kind == "play":
+            where = ", ".join(f"{name} {address}" for name, address in event.data["nodes"].items())
+            yield f"{at}{event.data['service']} on {event.data['backend']}: {where}"
+        elif event.kind == "step":
+            if event.data["phase"] == "begin":
+                yield paint(f"{at}{event.data['line']:>3}: {safe(str(event.data['text']))}", "1", colour)
+        elif text := _event_text(event):
+            who, what = text
+            yield f"{at}     {who:<18} {what}"
+
+
+def _event_text(event: Event) -> tuple[str, str] | None:
+    """Who → whom, and what; None for events that tell a person nothing more."""
+    node, data = event.node, event.data
+    match event.kind:
+        case "received":
+            return f"{node} ←", shown(event.content, 90)
+        case "sent":
+            chunks = data["chunks"]
+            first = shown(from_wire({**chunks[0], "repeat": min(int(chunks[0].get("repeat", 1)), 100)}), 60)
+            pieces = f" … in {len(chunks)} pieces" if len(chunks) > 1 else ""
+            return f"{node} →", f"{first}{pieces}" + (f" ({data['size']} bytes)" if data["size"] > 60 else "")
+        case "connected":
+            return (
+                f"{node} →",
+                f"connected, {_endpoint(data.get('local'))} to {_endpoint(data.get('remote'))}",
+            )
+        case "refused":
+            return f"{node} →", f"connect failed: {data['error']}"
+        case "eof":
+            return f"{node} ←", "end of file (FIN)"
+        case "reset":
+            return f"{node} ←", "connection reset (RST)"
+        case "error":
+            return f"{node} ←", f"error: {data.get('error')}"
+        case "half-closed" | "closed" | "aborted" | "stalled" | "reading":
+            return f"{node}", event.kind
+        case "set":
+            return f"{node}", "set " + ", ".join(f"{k}={v}" for k, v in data["options"].items())
+        case "log":
+            return f"{node} log", safe(str(data["text"]))
+        case "spawned":
+            return f"{node}", f"started, process {data['pid']}"
+        case "ready":
+            return f"{node}", f"ready: {data['protocol']} {data['address']}" + (
+                f":{data['port']}" if data["port"] else ""
+            )
+        case "exited":
+            return (
+                f"{node}",
+                f"ended {'by signal ' + str(-data['status']) if data['status'] < 0 else 'with status ' + str(data['status'])}",
+            )
+        case "signalled":
+            return f"{node}", f"{data['signal']}"
+        case "fault":
+            links = data["links"]
+            return "links", ", ".join(f"{link}: {kind}" for link, kind in links.items()) or "all whole"
+        case "note":
+            return node or "lab", f"note: {safe(str(data['text']))}"
+        case "verdict":
+            return "verdict", f"{data['verdict']} {safe(str(data['reason']))}".rstrip()
+    return None
+
+
+def _endpoint(value: object) -> str:
+    if isinstance(value, list) and len(value) >= 2:
+        host, port = value[0], value[1]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+    return str(value) if value else "?"
+
+
+def error(text: str) -> None:
+    """A message for the user, on stderr."""
+    print(safe_lines(text), file=sys.stderr)
+
+
+def safe_lines(text: str) -> str:
+    return "\n".join(safe(line) for line in text.split("\n"))

@@ -1,0 +1,314 @@
+"""The lab's servers and networks, read from docker-compose.yml: the one description for every backend.
+
+Only what a lab needs is understood; the rest of a compose file is left to Compose. What a service's label
+`socklab.contract` says (echo, chat, udp-echo, registry) decides how its bytes become messages.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from socklab.matching import DATAGRAM, LINE, STREAM
+from socklab.source import nearest
+
+NAMES = ("docker-compose.yml", "docker-compose.yaml", "compose.yaml", "compose.yml")
+CLIENT = "client"
+"""The compose service whose containers are the clients; its networks are theirs."""
+_FRAMING = {"echo": STREAM, "chat": LINE, "udp-echo": DATAGRAM, "registry": DATAGRAM}
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class TopologyError(Exception):
+    """A compose file that no lab can be made of. One or two lines, with the file and the way out."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """One service of the compose file, as far as a lab needs it."""
+
+    name: str
+    command: tuple[str, ...]
+    """entrypoint and command together; empty: the image brings it."""
+    environment: Mapping[str, str]
+    networks: tuple[str, ...]
+    aliases: tuple[str, ...]
+    working_dir: str | None
+    protocol: str
+    """tcp, udp or unix"""
+    port: int | None
+    path: str | None
+    """Of an AF_UNIX server: where it listens."""
+    contract: str | None
+
+    def framing(self, contract: str | None = None) -> str:
+        """How bytes become messages; a service without a label is taken as the scenario's contract says."""
+        if self.protocol == "udp":
+            return DATAGRAM
+        return _FRAMING.get(self.contract or contract or "", LINE)
+
+
+@dataclass(frozen=True)
+class Topology:
+    path: Path
+    services: Mapping[str, Service]
+    networks: Mapping[str, bool]
+    """Name → whether it is internal."""
+
+    @property
+    def root(self) -> Path:
+        """The project's root: the folder of the compose file."""
+        return self.path.parent
+
+    def service(self, name: str) -> Service:
+        """Raises TopologyError for a name that the file does not have."""
+        if name not in self.services:
+            known = ", ".join(sorted(self.services))
+            raise TopologyError(
+                f'no service "{name}" in {self.path}.{nearest(name, self.services) or f" There are: {known}"}'
+            )
+        return self.services[name]
+
+    @property
+    def client_networks(self) -> tuple[str, ...]:
+        client = self.services.get(CLIENT)
+        return client.networks if client else ()
+
+
+def find(start: Path) -> Path:
+    """The compose file of `start` or of the nearest folder above it. Raises TopologyError."""
+    start = start.resolve()
+    for folder in [start, *start.parents] if start.is_dir() else start.parents:
+        for name in NAMES:
+            if (folder / name).is_file():
+                return folder / name
+    raise TopologyError(f"no docker-compose.yml in {start} or above it; name one with --compose FILE")
+
+
+def read(path: Path, environment: Mapping[str, str] | None = None) -> Topology:
+    """Raises TopologyError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        data = yaml.load(text, _Loader)
+    except OSError as exc:
+        raise TopologyError(f"{path}: cannot be read: {exc.strerror}") from None
+    except UnicodeDecodeError:
+        raise TopologyError(f"{path}: is not UTF-8; save the file as UTF-8") from None
+    except yaml.MarkedYAMLError as exc:
+        mark = exc.problem_mark
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}"
+        raise TopologyError(f"{where}: not valid YAML: {exc.problem or exc.context}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise TopologyError(f"{path}: not valid YAML: {' '.join(str(exc).split())}") from None
+    if not isinstance(data, dict) or not isinstance(data.get("services"), dict) or not data["services"]:
+        raise TopologyError(f"{path}: has no services: map; is it a compose file?")
+    reader = _Reader(path, {**_dot_env(path.parent), **(os.environ if environment is None else environment)})
+    return reader.topology(data)
+
+
+class _Reader:
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+        self.path = path
+        self.environment = environment
+
+    def wrong(self, where: str, message: str) -> TopologyError:
+        return TopologyError(f"{self.path}: {where}: {message}")
+
+    def topology(self, data: dict[str, Any]) -> Topology:
+        data = self.interpolate(data)
+        networks: dict[str, bool] = {}
+        for name, options in self._map("networks", data.get("networks")).items():
+            networks[str(name)] = bool(isinstance(options, dict) and options.get("internal"))
+        services = {}
+        for name, options in data["services"].items():
+            where = f"services.{name}"
+            service = self.service(str(name), self._map(where, options), where)
+            services[service.name] = service
+            for network in service.networks:
+                if network == "default":
+                    networks.setdefault("default", False)
+                elif network not in networks:
+                    raise self.wrong(
+                        f"{where}.networks", f'no network "{network}".{nearest(network, networks)}'
+                    )
+        return Topology(self.path, services, networks)
+
+    def service(self, name: str, options: dict[str, Any], where: str) -> Service:
+        if "extends" in options:
+            raise self.wrong(where, "extends: is not read by socklab; write the service out")
+        command = (
+            *self._words(f"{where}.entrypoint", options.get("entrypoint")),
+            *self._words(f"{where}.command", options.get("command")),
+        )
+        networks, aliases = self._networks(where, options)
+        labels = self._pairs(f"{where}.labels", options.get("labels"))
+        contract = labels.get("socklab.contract")
+        if contract is not None and contract not in _FRAMING:
+            raise self.wrong(
+                f"{where}.labels", f'socklab.contract: "{contract}" is none of {", ".join(_FRAMING)}'
+            )
+        protocol, port, path = self._endpoint(where, command, options)
+        if contract in ("udp-echo", "registry"):
+            protocol = "udp"
+        extra = [options[key] for key in ("container_name", "hostname") if isinstance(options.get(key), str)]
+        return Service(
+            name=name,
+            command=command,
+            environment=self._pairs(f"{where}.environment", options.get("environment")),
+            networks=networks,
+            aliases=tuple(dict.fromkeys([*aliases, *extra])),
+            working_dir=options.get("working_dir") if isinstance(options.get("working_dir"), str) else None,
+            protocol=protocol,
+            port=port,
+            path=path,
+            contract=contract,
+        )
+
+    def _networks(self, where: str, options: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if options.get("network_mode") == "none":
+            return (), ()
+        given = options.get("networks")
+        if given is None:
+            return ("default",), ()
+        if isinstance(given, list):
+            return tuple(map(str, given)), ()
+        aliases = [
+            str(alias)
+            for value in self._map(f"{where}.networks", given).values()
+            if isinstance(value, dict)
+            for alias in value.get("aliases") or []
+        ]
+        return tuple(map(str, given)), tuple(aliases)
+
+    def _endpoint(
+        self, where: str, command: tuple[str, ...], options: dict[str, Any]
+    ) -> tuple[str, int | None, str | None]:
+        """Where it will listen: as the command says (--port, --unix), else as expose: or ports: say."""
+        if path := _option(command, "--unix"):
+            return "unix", None, path
+        published = [*(options.get("expose") or []), *(options.get("ports") or [])]
+        protocol, port = "tcp", None
+        for entry in published:
+            if isinstance(entry, dict):
+                target, proto = str(entry.get("target", "")), str(entry.get("protocol", "tcp"))
+            else:
+                target, _, proto = str(entry).rpartition(":")[2].partition("/")
+            if target.isdigit():
+                protocol, port = proto or "tcp", int(target)
+                break
+        if (given := _option(command, "--port")) is not None:
+            if not given.isdigit() or not 0 < int(given) < 65536:
+                raise self.wrong(f"{where}.command", f'--port "{given}" is no port from 1 to 65535')
+            port = int(given)
+        if protocol not in ("tcp", "udp"):
+            raise self.wrong(where, f'protocol "{protocol}" is neither tcp nor udp')
+        return protocol, port, None
+
+    # shapes that Compose allows
+
+    def _map(self, where: str, value: Any) -> dict[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise self.wrong(where, "is not a map")
+        return value
+
+    def _words(self, where: str, value: Any) -> tuple[str, ...]:
+        if value is None:
+            return ()
+        if isinstance(value, list):
+            return tuple(str(word) for word in value)
+        try:
+            return tuple(shlex.split(str(value)))
+        except ValueError as exc:
+            raise self.wrong(where, f"cannot be split into words: {exc}") from None
+
+    def _pairs(self, where: str, value: Any) -> dict[str, str]:
+        if isinstance(value, list):
+            entries = [str(entry).partition("=") for entry in value]
+            return {
+                name: text if sign else self.environment.get(name, "")
+                for name, sign, text in entries
+                if sign or name in self.environment
+            }
+        result = {}
+        for name, text in self._map(where, value).items():
+            if text is None:
+                if str(name) in self.environment:
+                    result[str(name)] = self.environment[str(name)]
+            else:
+                result[str(name)] = str(text).lower() if isinstance(text, bool) else str(text)
+        return result
+
+    # ${VARIABLES}: https://docs.docker.com/reference/compose-file/interpolation/
+
+    def interpolate(self, value: Any) -> Any:
+        if isinstance(value, str):
+            return _VARIABLE.sub(self._variable, value)
+        if isinstance(value, list):
+            return [self.interpolate(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.interpolate(item) for key, item in value.items()}
+        return value
+
+    def _variable(self, match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        name, operator, rest = match[1] or match[2], match[3] or "", match[4] or ""
+        given = self.environment.get(name)
+        present = given is not None and (given != "" or not operator.startswith(":"))
+        if operator.endswith("-"):
+            return given if present and given is not None else self.interpolate(rest)
+        if operator.endswith("?") and not present:
+            raise TopologyError(f"{self.path}: ${{{name}}} is not set: {rest or 'it is required'}")
+        if operator.endswith("+"):
+            return self.interpolate(rest) if present else ""
+        return given or ""
+
+
+_VARIABLE = re.compile(r"\$\$|\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)(?:(:?[-?+])((?:[^{}]|\{[^{}]*\})*))?\})")
+
+
+def _option(command: tuple[str, ...], name: str) -> str | None:
+    """The value of `--name VALUE` or `--name=VALUE`."""
+    for i, word in enumerate(command):
+        if word == name and i + 1 < len(command):
+            return command[i + 1]
+        if word.startswith(name + "="):
+            return word.partition("=")[2]
+    return None
+
+
+def with_option(command: tuple[str, ...], name: str, value: str) -> tuple[str, ...]:
+    """The command with the value of an option replaced, where it has that option."""
+    result, skip = [], False
+    for i, word in enumerate(command):
+        if skip:
+            skip = False
+        elif word == name and i + 1 < len(command):
+            result += [name, value]
+            skip = True
+        elif word.startswith(name + "="):
+            result.append(f"{name}={value}")
+        else:
+            result.append(word)
+    return tuple(result)
+
+
+def _dot_env(folder: Path) -> dict[str, str]:
+    """The .env file beside the compose file, which Compose reads too."""
+    try:
+        text = (folder / ".env").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return {}
+    pairs = (
+        line.partition("=") for line in text.splitlines() if "=" in line and not line.lstrip().startswith("#")
+    )
+    return {name.strip().removeprefix("export "): value.strip().strip("\"'") for name, _, value in pairs}

@@ -1,0 +1,130 @@
+"""What a play comes to, and what a person needs to know of it. Pure: made from a history and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from socklab.history import Event
+from socklab.matching import shown
+from socklab.scenario import Scenario
+
+
+class Verdict(Enum):
+    PASS = "pass"
+    FAIL = "fail"  # the server is wrong
+    ERROR = "error"  # the lab is broken, or it cannot be known
+    SKIP = "skip"  # this backend cannot do it
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A failed play in five lines: the step, what was expected, what came, what the server logged, the likely cause."""
+
+    where: str
+    step: str
+    expected: str
+    got: str
+    server: str
+    cause: str = ""
+
+    def lines(self) -> list[str]:
+        result = [
+            f"{self.where}: {self.step}",
+            f"expected  {self.expected}",
+            f"got       {self.got}",
+            f"server    {self.server}",
+        ]
+        return [*result, f"cause     {self.cause}"] if self.cause else result
+
+
+@dataclass(frozen=True)
+class Result:
+    scenario: Scenario
+    backend: str
+    verdict: Verdict
+    reason: str = ""
+    """For skip and error: one or two lines, with the way out. For fail: the first thing that was wrong."""
+    failure: Failure | None = None
+    seconds: float = 0.0
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()
+    events: Sequence[Event] = field(default=(), repr=False)
+
+
+def exit_code(verdicts: Iterable[Verdict], *, invalid: bool = False) -> int:
+    """0 all that was played passed; 1 a server failed; 2 an invalid scenario; 3 the lab broke, or nothing was played.
+    When several hold, 2 before 3 before 1."""
+    seen = set(verdicts)
+    if invalid:
+        return 2
+    if Verdict.ERROR in seen or not seen - {Verdict.SKIP}:
+        return 3
+    return 1 if Verdict.FAIL in seen else 0
+
+
+def received(events: Iterable[Event], client: str, since: int = 0, most: int = 4) -> str:
+    """What a client got, for a person: the last few chunks, or that there was nothing."""
+    mine = [e for e in events if e.node == client and e.t >= since]
+    connected = max((i for i, e in enumerate(mine) if e.kind == "connected"), default=0)
+    mine = mine[connected:]
+    chunks = [e for e in mine if e.kind == "received"]
+    endings = [
+        e.kind if e.kind != "error" else f"error: {e.data.get('error')}"
+        for e in mine
+        if e.kind in ("eof", "reset", "error")
+    ]
+    if not chunks and not endings:
+        return f"{client}: nothing"
+    parts = [f"… {len(chunks) - most} more, then"] if len(chunks) > most else []
+    parts += [shown(e.content) for e in chunks[-most:]]
+    return f"{client}: {' '.join(parts + endings) if chunks else 'nothing, then ' + ', '.join(endings)}"
+
+
+def server_log(events: Iterable[Event], most: int = 3) -> str:
+    """The server's last words: what it logged and how it ended."""
+    lines: list[str] = []
+    ending = ""
+    for event in events:
+        if event.kind == "log":
+            lines.append(str(event.data["text"]))
+        elif event.kind == "spawned":
+            ending = ""
+        elif event.kind == "exited":
+            status = int(event.data["status"])
+            ending = f" [ended {'by signal ' + str(-status) if status < 0 else 'with status ' + str(status)}]"
+    tail = [shown(line.encode(errors="surrogateescape"), 100)[1:-1] for line in lines if line.strip()][-most:]
+    return (" | ".join(tail) or "(it logged nothing)") + ending
+
+
+def likely_cause(events: Sequence[Event], clients: Sequence[str]) -> str:
+    """The cause in plain words where the history shows one; else nothing."""
+    exited = [e for e in events if e.kind == "exited" and not e.data.get("expected")]
+    if exited:
+        words = [
+            str(e.data["text"])
+            for e in events
+            if e.kind == "log" and e.data.get("stream") == "stderr" and e.t <= exited[-1].t
+        ]
+        last = next((w for w in reversed(words) if w.strip()), "")
+        return f"the server's process ended in the middle of the play{': ' + shown(last.encode(errors='surrogateescape'), 120)[1:-1] if last else ''}"
+    links: dict[str, str] = next((e.data["links"] for e in reversed(events) if e.kind == "fault"), {})
+    for client in clients:
+        cut = [link for link in links if client in link.split("→")]
+        if cut:
+            return f"the link {cut[0].replace('→', ' → ')} is still under a fault ({links[cut[0]]}); heal it first?"
+    for client in clients:
+        mine = [e for e in events if e.node == client]
+        waits = any(e.kind == "note" and e.data.get("waiting") for e in mine)
+        if waits and not any(e.kind == "received" for e in mine):
+            return f"the server had not accepted {client}'s connection: it serves one client at a time, or blocks on another client"
+    for client in clients:
+        mine = [e for e in events if e.node == client]
+        if mine and mine[-1].kind == "reset":
+            return f"{client}'s connection was reset: the server closed the socket with data unread, or its process died"
+    return ""
