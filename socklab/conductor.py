@@ -16,46 +16,18 @@ from typing import Any
 from socklab import faults
 from socklab.agents import Agent
 from socklab.backends import LINKS, NETWORKS, REJECT, Backend, Lab, LabError, Network, Node
-from socklab.history import Event, History, from_wire, to_wire
-from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
+from socklab.history import Event, History, to_wire
+from socklab.judge import JOIN_GRACE, Failed, Judge
+from socklab.matching import DATAGRAM, LINE, Inbox
 from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
 from socklab.topology import Topology, TopologyError
-from socklab.verdict import Failure, Result, Verdict, likely_cause, received, server_log
+from socklab.verdict import Failure, Result, Verdict, likely_cause, server_log
 
 LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
-JOIN_GRACE = 1.0  # seconds after a connect in which a line may pass a newcomer by (contract chat, clause 4)
 STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
-ACTING = {
-    "connect",
-    "send",
-    "half-close",
-    "close",
-    "abort",
-    "stall",
-    "read",
-    "set",
-    "kill",
-    "stop",
-    "pause",
-    "continue",
-    "restart",
-}
-ACTING |= {"partition", "isolate", "cut", "reject", "heal", "together", "repeat"}
 LINK_VERBS = ("partition", "isolate", "cut", "reject", "heal")
-
-
-class _Failed(Exception):
-    """The server is wrong. What was expected, what came, and whom it concerns."""
-
-    def __init__(self, expected: str, got: str, clients: Sequence[str] = (), raced: bool = False) -> None:
-        super().__init__(f"expected {expected}; {got}")
-        self.expected = expected
-        self.got = got
-        self.clients = tuple(clients)
-        self.raced = raced
-        self.step: Step | None = None
 
 
 @dataclass
@@ -64,16 +36,6 @@ class _Client:
     agent: Agent
     inbox: Inbox
     open: bool = False
-    connected_at: int = 0
-
-
-@dataclass
-class _Guard:
-    """An expectation with `once` or `exactly` that was met: it stays met until a message like it is sent again."""
-
-    watch: Watch
-    client: str
-    step: Step
 
 
 @dataclass
@@ -119,7 +81,7 @@ async def play(
     if raced:
         second, _ = await _Play(scenario, topology, backend, options, gap=JOIN_GRACE * 1.1).run()
         note = "a line said within a second of a connect passed a client by, as it may (chat.4); played again with a longer gap"
-        result = replace(second, notes=(*second.notes, note))
+        result = replace(second, notes=(note,)) if second.verdict is Verdict.PASS else second
     return replace(result, seconds=time.monotonic() - began)
 
 
@@ -140,19 +102,17 @@ class _Play:
         }
         self.service = self.services["server"]
         self.framing = self.service.framing(scenario.contract)
+        self.hosts, self.nodes = self._lay_out()
         self.history = History()
-        self.inboxes: dict[str, Inbox] = {}
+        self.judge = Judge(scenario, self.framing)
         self.clients: dict[str, _Client] = {}
         self.agents: dict[str, Agent] = {}
         self.servers: dict[str, Server] = {}
         self.links: faults.Links = {}
-        self.guards: list[_Guard] = []
-        self.values: dict[str, str] = dict(scenario.values)
         self.folder: Path | None = None
         self.lab: Lab
         self._waiters: set[asyncio.Future[None]] = set()
-        self._sends: list[int] = []
-        self._acted = 0
+        self._over = False
         self._step: Step | None = None
 
     # ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -165,7 +125,7 @@ class _Play:
             if reason := self._cannot(self.backend.can):
                 return self._result(Verdict.SKIP, reason), False
             self._make_folder()
-            lab = self.lab = await self.backend.lab(self._networks(), self._nodes())
+            lab = self.lab = await self.backend.lab(self._networks(), list(self.nodes.values()))
             if reason := self._cannot(lab.can):
                 return self._result(Verdict.SKIP, reason), False
             await self._prepare()
@@ -181,7 +141,7 @@ class _Play:
                 server_log(self.history),
             )
             result = self._result(Verdict.FAIL, str(exc), failure)
-        except _Failed as exc:
+        except Failed as exc:
             raced = exc.raced and not self.gap
             result = self._result(Verdict.FAIL, str(exc), self._failure(exc))
         except LabError as exc:
@@ -221,7 +181,7 @@ class _Play:
             if not service.command:
                 return f'service "{service.name}" has no command in {self.topology.path.name}: its image brings it, so it needs Docker'
             if service.protocol == "unix" and any(
-                self._host(c.name) != self._host("server") for c in self.scenario.clients
+                self.hosts[c.name] != self.hosts["server"] for c in self.scenario.clients
             ):
                 return f"{service.name} listens on an AF_UNIX socket, which only programs on its own host reach: give each client beside: server"
         return ""
@@ -260,6 +220,7 @@ class _Play:
     def _result(self, verdict: Verdict, reason: str = "", failure: Failure | None = None) -> Result:
         line = int(failure.where.rpartition(":")[2]) if failure else (self._step.line if self._step else 0)
         self._record("verdict", verdict=str(verdict), reason=reason, line=line)
+        self._over = True
         self._write_logs()
         return Result(
             self.scenario,
@@ -287,24 +248,20 @@ class _Play:
 
     # ── the lab ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _host(self, name: str) -> str:
-        """The node on which a client or server of the scenario lives."""
-        if name in self.services:
-            return self.services[name].name
-        client = next(c for c in self.scenario.clients if c.name == name)
-        return self._host(client.beside) if client.beside else name
-
-    def _networks(self) -> list[Network]:
-        used = {network for node in self._nodes() for network in node.networks}
-        return [Network(name, internal) for name, internal in self.topology.networks.items() if name in used]
-
-    def _nodes(self) -> list[Node]:
+    def _lay_out(self) -> tuple[dict[str, str], dict[str, Node]]:
+        """Which host each client and server lives on, and the hosts. Clients beside one another share theirs."""
+        hosts = {name: service.name for name, service in self.services.items()}
         nodes = {s.name: Node(s.name, s.networks, s.aliases) for s in self.services.values()}
         for client in self.scenario.clients:
+            hosts[client.name] = hosts[client.beside] if client.beside else client.name
             if client.beside is None:
                 networks = client.networks or self.topology.client_networks or self.service.networks
                 nodes[client.name] = Node(client.name, networks)
-        return list(nodes.values())
+        return hosts, nodes
+
+    def _networks(self) -> list[Network]:
+        used = {network for node in self.nodes.values() for network in node.networks}
+        return [Network(name, internal) for name, internal in self.topology.networks.items() if name in used]
 
     async def _prepare(self) -> None:
         """Servers up and ready, agents there."""
@@ -319,19 +276,16 @@ class _Play:
             framing=self.framing,
             clients=[c.name for c in self.scenario.clients],
             nodes={
-                name: self.lab.address(self._host(name))
-                for name in [*self.services, *(c.name for c in self.scenario.clients)]
-                if self._networked(name)
+                name: self.lab.address(host) for name, host in self.hosts.items() if self.nodes[host].networks
             },
             patience=self.patience,
             gap=self.gap,
         )
         for name, service in self.services.items():
-            self.inboxes[name] = Inbox(LINE)
             self.servers[name] = Server(
                 name, service, service.name, self.lab, self.topology.root, self.patience, self._record
             )
-        hosts = dict.fromkeys(self._host(client.name) for client in self.scenario.clients)
+        hosts = dict.fromkeys(self.hosts[client.name] for client in self.scenario.clients)
         await _all(
             [
                 *(server.start() for server in self.servers.values()),
@@ -339,14 +293,10 @@ class _Play:
             ]
         )
         for client in self.scenario.clients:
-            inbox = self.inboxes[client.name] = Inbox(self.framing)
-            self.clients[client.name] = _Client(client.name, self.agents[self._host(client.name)], inbox)
+            agent = self.agents[self.hosts[client.name]]
+            self.clients[client.name] = _Client(client.name, agent, self.judge.inboxes[client.name])
         if self.framing == DATAGRAM:
             await _all(self._open_datagram(client, ConnectOptions()) for client in self.clients.values())
-
-    def _networked(self, name: str) -> bool:
-        node = self._host(name)
-        return next(n for n in self._nodes() if n.name == node).networks != ()
 
     async def _start_agent(self, host: str) -> None:
         stream = await self.lab.agent(host)
@@ -356,9 +306,10 @@ class _Play:
 
     def _record(self, kind: str, node: str = "", t: int | None = None, **data: Any) -> Event:
         event = Event(time.monotonic_ns() if t is None else t, kind, node, data)
+        if self._over:
+            return event  # what the end of the lab does to its programs is no part of the play
         self.history.add(event)
-        if node in self.inboxes:
-            self.inboxes[node].feed(event)
+        self.judge.feed(event)
         if self.options.on_event:
             self.options.on_event(event)
         for waiter in self._waiters:
@@ -400,23 +351,21 @@ class _Play:
             await self._one(step, f"{path}{number}")
 
     async def _one(self, step: Step, path: str) -> None:
-        began = self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="begin")
+        self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="begin")
         self._step = step
         try:
-            await self._do(step, path, began.t)
+            await self._do(step, path)
             if step.during:
                 before = self.links
                 await self._steps(step.during, f"{path}.")
                 await self._undo(step, before)
-        except _Failed as exc:
+        except Failed as exc:
             exc.step = exc.step or step
             self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="failed")
             raise
-        if step.verb in ACTING:
-            self._acted = began.t
         self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="end")
 
-    async def _do(self, step: Step, path: str, began: int) -> None:
+    async def _do(self, step: Step, path: str) -> None:
         limit = step.within * self.patience if step.within is not None else self.limit
         match step.verb:
             case "connect":
@@ -425,13 +374,11 @@ class _Play:
                 )
                 await self._joined()
             case "send":
-                self._settle_guards(step)
-                self._sends.append(began)
                 await _all(self._send(self.clients[name], payloads, limit) for name, payloads in step.sends)
             case "expect":
                 await self._expect(step, limit)
             case "quiet":
-                await _all(self._quiet(name, window) for name, window in step.windows)
+                await _all(self._quiet(name, window, step) for name, window in step.windows)
             case "half-close" | "close" | "abort" | "stall" | "read" | "set":
                 await self._client_verb(step)
             case "kill":
@@ -457,7 +404,7 @@ class _Play:
                 await _all(self._one(inner, f"{path}.{i}") for i, inner in enumerate(step.steps, 1))
             case "repeat":
                 for round_number in range(1, step.times + 1):
-                    self.values["round"] = str(round_number)
+                    self.judge.values["round"] = str(round_number)
                     await self._steps(step.steps, f"{path}.{round_number}.")
             case "wait":
                 await asyncio.sleep(step.seconds)
@@ -493,18 +440,18 @@ class _Play:
         reply = await self._open(client, server, options, limit)
         if options.fails:
             if reply["ok"]:
-                raise _Failed(
+                raise Failed(
                     f"{name}: the connect to fail ({options.fails})", f"{name}: it was connected", [name]
                 )
             if reply["error"] != options.fails:
-                raise _Failed(
+                raise Failed(
                     f"{name}: the connect to fail ({options.fails})",
                     f"{name}: it failed otherwise ({reply['error']})",
                     [name],
                 )
             return
         if not reply["ok"]:
-            raise _Failed(
+            raise Failed(
                 f"{name}: a connection to {server.name}",
                 f"{name}: {reply['error']} ({reply.get('message', '')})",
                 [name],
@@ -528,11 +475,10 @@ class _Play:
         reply = await client.agent.ask("open", **arguments)
         client.open = bool(reply["ok"])
         if reply["ok"]:
-            client.connected_at = int(reply["t"])
             self._record(
                 "connected",
                 client.name,
-                client.connected_at,
+                int(reply["t"]),
                 local=reply.get("local"),
                 remote=reply.get("remote", to),
                 connection=client.inbox.connection + 1,
@@ -558,16 +504,15 @@ class _Play:
 
     def _address(self, client: _Client, server: Server) -> str:
         """The address by which a client reaches a server: on a network that both are on, if there is one."""
-        host = self._host(client.name)
+        host = self.hosts[client.name]
         if host == server.node:
             return "127.0.0.1" if NETWORKS in self.lab.can else server.address
-        nodes = {node.name: node for node in self._nodes()}
-        shared = [n for n in nodes[server.node].networks if n in nodes[host].networks]
+        shared = [n for n in self.nodes[server.node].networks if n in self.nodes[host].networks]
         return self.lab.address(server.node, shared[0] if shared else None)
 
     def _bind(self, client: _Client, options: ConnectOptions) -> list[Any] | None:
         if NETWORKS not in self.lab.can:  # all on one loopback: the client's address is what it binds
-            return [self.lab.address(self._host(client.name)), options.source_port or 0]
+            return [self.lab.address(self.hosts[client.name]), options.source_port or 0]
         return ["0.0.0.0", options.source_port] if options.source_port else None
 
     async def _accepted(self, client: _Client, server: Server) -> None:
@@ -623,7 +568,7 @@ class _Play:
                 error=reply["error"],
             )
             if reply["error"] == "timed out":
-                raise _Failed(
+                raise Failed(
                     f"{client.name}: the server to take {size} bytes within {limit:g}s",
                     f"{client.name}: it took {reply.get('sent', 0)}",
                     [client.name],
@@ -641,7 +586,7 @@ class _Play:
         else:
             numbers = range(1, (payload.lines or 1) + 1)
             messages = [
-                expand(payload.text, {**self.values, "n": str(n)}).encode(errors="surrogateescape")
+                expand(payload.text, {**self.judge.values, "n": str(n)}).encode(errors="surrogateescape")
                 for n in numbers
             ]
         end = b"\n" if newline else b""
@@ -660,100 +605,18 @@ class _Play:
     # expect
 
     async def _expect(self, step: Step, limit: float) -> None:
-        watches = [
-            (name, Watch(expectation, self.inboxes[name], self.values)) for name, expectation in step.expects
-        ]
-
-        def settled() -> bool:
-            states = [watch.advance() for _, watch in watches]
-            return State.WAITING not in states or State.FAILED in states
-
-        if not await self._until(settled, limit):
+        waiting = self.judge.expect(step)
+        if not await self._until(waiting.settled, limit):
             # What lies in the clients' kernels by now was in time; on a busy machine the agent may not have read it yet.
-            await self._sync([name for name, _ in watches if name in self.clients])
-            settled()
-        unmet = [(name, watch) for name, watch in watches if watch.state is not State.MET]
-        if unmet:
-            raise self._unmet(unmet, limit)
-        for name, watch in watches:
-            if watch.expectation.once or watch.expectation.kind == "exactly":
-                self.guards.append(_Guard(watch, name, step))
-            if watch.expectation.kind == "exit":
-                self.servers[name].ending_expected = True
-            if step.capture and watch.captured is not None:
-                self.values[step.capture] = watch.captured
-        self._check_guards()
+            await self._sync([name for name, _ in waiting.watches if name in self.clients])
+        self.judge.conclude(waiting, limit)
 
-    def _unmet(self, unmet: list[tuple[str, Watch]], limit: float) -> _Failed:
-        shown_ = unmet[:4]
-        more = f" (and {len(unmet) - 4} more)" if len(unmet) > 4 else ""
-        expected = "; ".join(f"{name}: {watch.expectation}" for name, watch in shown_) + more
-        waited = any(watch.state is State.WAITING for _, watch in unmet)
-        names = [name for name, _ in unmet]
-        reasons = "; ".join(
-            f"{watch.reason or watch.missing()}"
-            for _, watch in shown_
-            if watch.reason or len(watch.expectation.patterns) + watch.expectation.count > 2
-        )
-        came = "; ".join(
-            received(self.history, name) if name in self.clients else "(see the log)" for name, _ in shown_
-        )
-        got = f"{came}{f' ({reasons})' if reasons else ''}"
-        return _Failed(
-            expected + (f", within {limit:g}s" if waited else ""), got, names, raced=self._raced(names)
-        )
-
-    def _raced(self, clients: Sequence[str]) -> bool:
-        """Whether something was said so soon after a connect that a right server may have missed one of these clients."""
-        if self.framing != LINE:
-            return False
-        grace = int(JOIN_GRACE * 1e9)
-        starts = [c.connected_at for c in self.clients.values() if c.connected_at]
-        return any(0 <= t - start < grace for t in self._sends for start in starts) and any(
-            c in self.clients for c in clients
-        )
-
-    # once, exactly
-
-    def _settle_guards(self, step: Step) -> None:
-        """Before something is sent: what was to come once is judged by what came until now, if this could come again."""
-        self._check_guards()
-        said = [
-            b"\n".join(
-                b"".join([from_wire(chunk) for chunk in self._chunks(p)])
-                for p in payloads
-                if p.repeat * len(p.text or p.raw) < 1 << 20
-            )
-            for _, payloads in step.sends
-        ]
-        self.guards = [g for g in self.guards if not any(g.watch.concerns(text) for text in said)]
-
-    def _check_guards(self) -> None:
-        for guard in self.guards:
-            if wrong := guard.watch.violated():
-                failed = _Failed(
-                    f"{guard.client}: {guard.watch.expectation}", f"{guard.client}: {wrong}", [guard.client]
-                )
-                failed.step = guard.step
-                raise failed
-
-    # quiet
-
-    async def _quiet(self, name: str, window: float) -> None:
+    async def _quiet(self, name: str, window: float, step: Step) -> None:
         """Nothing comes from the beginning of the last step that did something until the window is over."""
-        inbox, since = self.inboxes[name], self._acted
-        ended_before = inbox.ended
-        if ended_before and self.framing != DATAGRAM:
-            raise _Failed(
-                f"{name}: silence on an open connection",
-                f"{name}: its connection has ended ({ended_before}), so silence proves nothing",
-                [name],
-            )
-        await self._until(lambda: bool(inbox.since(since)), window)
+        self.judge.may_be_quiet(name, step)
+        await self._until(lambda: self.judge.broke_silence(name), window)
         await self._sync([name])
-        if came := inbox.since(since):
-            texts = " ".join(shown(m.data) for m in came[:4])
-            raise _Failed(f"{name}: nothing for {window:g}s", f"{name}: {texts}", [name])
+        self.judge.conclude_quiet(name, window, step)
 
     # other verbs of clients
 
@@ -795,7 +658,7 @@ class _Play:
     # links
 
     def _hosts(self, links: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        return list(dict.fromkeys((self._host(a), self._host(b)) for a, b in links))
+        return list(dict.fromkeys((self.hosts[a], self.hosts[b]) for a, b in links))
 
     async def _set_links(self, links: faults.Links) -> None:
         """Put exactly these link faults in force, on the nodes that a change concerns."""
@@ -830,7 +693,7 @@ class _Play:
                 faults.Interface(f"eth{i}", network, self.lab.address(node.name, network))
                 for i, network in enumerate(node.networks)
             )
-            for node in self._nodes()
+            for node in self.nodes.values()
         }
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -838,14 +701,9 @@ class _Play:
     async def _last_look(self) -> None:
         """When all steps are done: what came too much since, and whether the server is still there."""
         await self._sync()
-        self._check_guards()
-        for server in self.servers.values():
-            if server.program is not None and server.program.exited.done() and not server.ending_expected:
-                status = server.program.exited.result()
-                how = f"by signal {-status}" if status < 0 else f"with status {status}"
-                raise _Failed(f"{server.name} to stay up", f"its process ended {how}")
+        self.judge.conclude_play()
 
-    def _failure(self, exc: _Failed) -> Failure:
+    def _failure(self, exc: Failed) -> Failure:
         step = exc.step
         where = f"{self.scenario.path}:{step.line if step else self.scenario.steps[-1].line}"
         cause = likely_cause(self.history.events, [c for c in exc.clients if c in self.clients])

@@ -194,6 +194,11 @@ class Watch:
         self.advance()
         return self._doubled
 
+    @property
+    def several(self) -> bool:
+        """Whether it is about more than one message, so that how many came is worth telling."""
+        return self._total > 1 or self.expectation.kind == "sent"
+
     def missing(self) -> str:
         """What a waiting expectation waits for, in words."""
         return self._missing()

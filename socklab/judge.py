@@ -1,0 +1,269 @@
+"""The judge: what the history so far says of each expectation. Pure, and driven by events alone.
+
+The conductor feeds it events as they happen and asks it; `again` feeds it a recorded history and comes to the same verdict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from socklab.history import Event, joined
+from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
+from socklab.scenario import Scenario, Step, plays
+from socklab.source import Source
+from socklab.verdict import Verdict, received
+
+JOIN_GRACE = 1.0  # seconds after a connect in which a line may pass a newcomer by (contract chat, clause 4)
+ASSERTING = {"expect", "quiet", "wait", "note"}
+"""Verbs that do nothing to the lab; `quiet` counts from the beginning of the last step that did something."""
+
+
+class Failed(Exception):
+    """The server is wrong: what was expected, what came, whom it concerns, and at which step."""
+
+    def __init__(
+        self,
+        expected: str,
+        got: str,
+        clients: Sequence[str] = (),
+        step: Step | None = None,
+        raced: bool = False,
+    ) -> None:
+        super().__init__(f"expected {expected}; got {got}")
+        self.expected = expected
+        self.got = got
+        self.clients = tuple(clients)
+        self.step = step
+        self.raced = raced
+        """It could be a race that a right server may lose: play it again with a longer gap."""
+
+
+@dataclass
+class Waiting:
+    """An `expect` step that has begun: a watch for each client (or server) of it."""
+
+    step: Step
+    watches: list[tuple[str, Watch]]
+
+    def settled(self) -> bool:
+        """Whether all are met, or one has failed, by what has come so far."""
+        states = [watch.advance() for _, watch in self.watches]
+        return State.WAITING not in states or State.FAILED in states
+
+
+@dataclass
+class _Guard:
+    """An expectation with `once` or `exactly` that was met. It has to stay so until a message like it is sent again."""
+
+    watch: Watch
+    client: str
+    step: Step
+
+
+class Judge:
+    """The state of one play as far as its verdict goes."""
+
+    def __init__(self, scenario: Scenario, framing: str) -> None:
+        servers = ["server", *scenario.services]
+        self.framing = framing
+        self.clients = [client.name for client in scenario.clients]
+        self.inboxes = {
+            **{name: Inbox(LINE) for name in servers},
+            **{name: Inbox(framing) for name in self.clients},
+        }
+        self.events: list[Event] = []
+        self.values: dict[str, str] = dict(scenario.values)
+        self._guards: list[_Guard] = []
+        self._begun: dict[str, int] = {}
+        self._acted = 0
+        self._said: list[int] = []
+        self._joined: list[int] = []
+        self._ends_expected: set[str] = set()
+
+    def feed(self, event: Event) -> None:
+        """Take in the next event. Raises nothing: what is wrong is found when a step asks."""
+        self.events.append(event)
+        if event.kind == "step":
+            path = str(event.data["path"])
+            if event.data["phase"] == "begin":
+                self._begun[path] = event.t
+                if event.data["verb"] == "send":
+                    self._said.append(event.t)
+            elif event.data["verb"] not in ASSERTING:
+                self._acted = self._begun.get(path, event.t)
+            return
+        if event.kind == "connected":
+            self._joined.append(event.t)
+        elif event.kind == "signalled" and event.data["signal"] in ("SIGTERM", "SIGKILL"):
+            self._ends_expected.add(event.node)
+        elif event.kind == "spawned":
+            self._ends_expected.discard(event.node)
+        if event.kind == "sent":
+            # What was to come once is judged by what came until now, if from here on it may rightly come again.
+            said = joined(event.data["chunks"])
+            for guard in self._guards:
+                guard.watch.advance()
+            self._guards = [g for g in self._guards if g.watch.violated() or not g.watch.concerns(said)]
+        if event.node in self.inboxes:
+            self.inboxes[event.node].feed(event)
+
+    # expect
+
+    def expect(self, step: Step) -> Waiting:
+        """Begin to wait for what a step expects."""
+        return Waiting(step, [(name, Watch(e, self.inboxes[name], self.values)) for name, e in step.expects])
+
+    def conclude(self, waiting: Waiting, limit: float) -> None:
+        """The end of an `expect` step. Raises Failed for what was not met within its limit (seconds)."""
+        waiting.settled()
+        unmet = [(name, watch) for name, watch in waiting.watches if watch.state is not State.MET]
+        if unmet:
+            raise self._unmet(waiting.step, unmet, limit)
+        for name, watch in waiting.watches:
+            if watch.expectation.once or watch.expectation.kind == "exactly":
+                self._guards.append(_Guard(watch, name, waiting.step))
+            if watch.expectation.kind == "exit":
+                self._ends_expected.add(name)
+            if waiting.step.capture and watch.captured is not None:
+                self.values[waiting.step.capture] = watch.captured
+        self.check_guards()
+
+    def _unmet(self, step: Step, unmet: list[tuple[str, Watch]], limit: float) -> Failed:
+        told = unmet[:4]
+        more = f" (and {len(unmet) - 4} more)" if len(unmet) > 4 else ""
+        waited = any(watch.state is State.WAITING for _, watch in unmet)
+        expected = "; ".join(f"{name}: {watch.expectation}" for name, watch in told) + more
+        reasons = "; ".join(
+            text for _, watch in told if (text := watch.reason or (watch.missing() if watch.several else ""))
+        )
+        came = "; ".join(
+            received(self.events, name) if name in self.clients else "(see the log)" for name, _ in told
+        )
+        names = [name for name, _ in unmet]
+        return Failed(
+            expected + (f", within {limit:g}s" if waited else ""),
+            came + (f" ({reasons})" if reasons else ""),
+            names,
+            step,
+            self._raced(names),
+        )
+
+    def _raced(self, names: Sequence[str]) -> bool:
+        """Whether something was said so soon after a connect that a right server may have passed one of these by."""
+        if self.framing != LINE or not any(name in self.clients for name in names):
+            return False
+        grace = int(JOIN_GRACE * 1e9)
+        return any(0 <= said - joined_ < grace for said in self._said for joined_ in self._joined)
+
+    def check_guards(self) -> None:
+        """Raises Failed if something came that `once` or `exactly` forbade."""
+        for guard in self._guards:
+            if wrong := guard.watch.violated():
+                raise Failed(
+                    f"{guard.client}: {guard.watch.expectation}",
+                    f"{guard.client}: {wrong}",
+                    [guard.client],
+                    guard.step,
+                )
+
+    # quiet
+
+    def may_be_quiet(self, name: str, step: Step) -> None:
+        """Raises Failed where silence would prove nothing."""
+        ended = self.inboxes[name].ended
+        if ended and self.framing != DATAGRAM:
+            raise Failed(
+                f"{name}: silence on an open connection",
+                f"{name}: its connection has ended ({ended}), so silence proves nothing",
+                [name],
+                step,
+            )
+
+    def broke_silence(self, name: str) -> bool:
+        """Whether something came since the last step that did something."""
+        return bool(self.inboxes[name].since(self._acted))
+
+    def conclude_quiet(self, name: str, window: float, step: Step) -> None:
+        """Raises Failed with what came."""
+        if came := self.inboxes[name].since(self._acted):
+            texts = " ".join(shown(m.data) for m in came[:4])
+            raise Failed(f"{name}: nothing for {window:g}s", f"{name}: {texts}", [name], step)
+
+    # the end
+
+    def conclude_play(self) -> None:
+        """When all steps are done. Raises Failed for what came too much, and for a server that is gone unasked."""
+        self.check_guards()
+        for name, inbox in self.inboxes.items():
+            if name not in self.clients and inbox.status is not None and name not in self._ends_expected:
+                how = f"by signal {-inbox.status}" if inbox.status < 0 else f"with status {inbox.status}"
+                raise Failed(f"{name} to stay up", f"its process ended {how}")
+
+
+def again(events: Sequence[Event]) -> tuple[Verdict, int, str]:
+    """Judge a recorded history again: verdict, line of the step (0: none), reason.
+
+    A play that was skipped, or in which the lab broke, or whose server never came up, is as it was. Raises ValueError for a
+    history that has no beginning or no end.
+    """
+    begin = next((e for e in events if e.kind == "play"), None)
+    end = events[-1] if events else None
+    if end is None or end.kind != "verdict":
+        raise ValueError("this history has no verdict at its end; the play was broken off")
+    recorded = Verdict(end.data["verdict"]), int(end.data["line"]), str(end.data["reason"])
+    if (
+        begin is None
+        or recorded[0] in (Verdict.SKIP, Verdict.ERROR)
+        or not any(e.kind == "step" for e in events)
+    ):
+        return recorded
+    scenario = _scenario_of(begin)
+    judge = Judge(scenario, str(begin.data["framing"]))
+    waiting: dict[str, Waiting] = {}
+    try:
+        for event in events[:-1]:
+            judge.feed(event)
+            if event.kind == "step":
+                _judge_step(judge, scenario, event, waiting)
+        judge.conclude_play()
+    except Failed as exc:
+        return Verdict.FAIL, exc.step.line if exc.step else 0, str(exc)
+    return (Verdict.PASS, 0, "") if recorded[0] is Verdict.PASS else recorded
+
+
+def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[str, Waiting]) -> None:
+    path, phase = str(event.data["path"]), event.data["phase"]
+    step = _step_at(scenario, path, judge.values)
+    if step.verb == "expect":
+        if phase == "begin":
+            waiting[path] = judge.expect(step)
+        else:
+            judge.conclude(waiting.pop(path), step.within or 0.0)
+    elif step.verb == "quiet" and phase != "begin":
+        for name, window in step.windows:
+            judge.conclude_quiet(name, window, step)
+
+
+def _scenario_of(begin: Event) -> Scenario:
+    source = Source.parse(str(begin.data["scenario"]), Path(str(begin.data["path"])))
+    values: Mapping[str, str] = begin.data["values"]
+    return next(
+        s for s in plays(source) if s.service == begin.data["service"] and dict(s.values) == dict(values)
+    )
+
+
+def _step_at(scenario: Scenario, path: str, values: dict[str, str]) -> Step:
+    """The step with a path such as 3, 3.1 (in together: or during:) or 3.2.1 (round 2 of a repeat:)."""
+    numbers = [int(part) for part in path.split(".")]
+    steps: Sequence[Step] = scenario.steps
+    step = steps[numbers[0] - 1]
+    rest = numbers[1:]
+    while rest:
+        if step.verb == "repeat":
+            values["round"] = str(rest[0])
+            rest = rest[1:]
+        step = (step.steps or step.during)[rest[0] - 1]
+        rest = rest[1:]
+    return step
