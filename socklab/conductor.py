@@ -49,10 +49,10 @@ class Options:
 
 def check(scenario: Scenario, topology: Topology) -> None:
     """Whether a scenario and a compose file fit together. Raises ScenarioError or TopologyError, before anything starts."""
-    service = topology.service(scenario.service)
+    service = topology.service(scenario.service).judged_as(scenario.contract)
     for name in scenario.services:
         topology.service(name)
-    if service.framing(scenario.contract) != DATAGRAM:
+    if service.framing != DATAGRAM:
         scenario.require_connections()
     for client in scenario.clients:
         for network in client.networks:
@@ -97,11 +97,11 @@ class _Play:
         self.patience = options.patience
         self.limit = LIMIT * options.patience
         self.services = {
-            "server": topology.service(scenario.service),
-            **{name: topology.service(name) for name in scenario.services},
+            "server": topology.service(scenario.service).judged_as(scenario.contract),
+            **{name: topology.service(name).judged_as(None) for name in scenario.services},
         }
         self.service = self.services["server"]
-        self.framing = self.service.framing(scenario.contract)
+        self.framing = self.service.framing
         self.hosts, self.nodes = self._lay_out()
         self.history = History()
         self.judge = Judge(scenario, self.framing)
@@ -149,6 +149,13 @@ class _Play:
             result = self._result(Verdict.ERROR, f"{where}{exc}")
         except OSError as exc:
             result = self._result(Verdict.ERROR, f"{exc.filename or 'the lab'}: {exc.strerror or exc}")
+        except (
+            Exception
+        ) as exc:  # a defect of ours is never the server's fault, and no traceback for the user
+            result = self._result(
+                Verdict.ERROR,
+                f"a defect in socklab itself ({type(exc).__name__}: {exc}){self._keep_traceback()}",
+            )
         finally:
             # Also when this task is cancelled: what was made goes first.
             for agent in self.agents.values():
@@ -231,6 +238,18 @@ class _Play:
             folder=self.folder,
             events=self.history.events,
         )
+
+    def _keep_traceback(self) -> str:
+        import traceback
+
+        if self.folder is None:
+            return "; play it again with --runs DIR to keep the traceback"
+        place = self.folder / "defect.txt"
+        try:
+            place.write_text(traceback.format_exc())
+        except OSError as exc:
+            return f"; its traceback could not be kept: {exc.strerror}"
+        return f"; please report it with {place}"
 
     def _write_logs(self) -> None:
         """The servers' own output, as they printed it, beside the history."""
@@ -479,6 +498,7 @@ class _Play:
                 "connected",
                 client.name,
                 int(reply["t"]),
+                protocol=kind,
                 local=reply.get("local"),
                 remote=reply.get("remote", to),
                 connection=client.inbox.connection + 1,

@@ -125,6 +125,18 @@ class Number(Type):
         return {"anyOf": [number, {"type": "string", "pattern": f"^{VARIABLE}$"}]}
 
 
+class Setting(Number):
+    """A whole number, or true and false for 1 and 0."""
+
+    def parse(self, tree: Tree) -> int:
+        if isinstance(tree, Scalar) and tree.plain and tree.text in ("true", "false"):
+            return int(tree.text == "true")
+        return super().parse(tree)
+
+    def schema(self) -> Schema:
+        return {"anyOf": [super().schema(), {"type": "boolean"}]}
+
+
 @dataclass(frozen=True)
 class Flag(Type):
     """`true`, where only that makes sense."""

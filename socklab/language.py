@@ -19,6 +19,7 @@ from socklab.grammar import (
     Number,
     Record,
     Schema,
+    Setting,
     Shapes,
     Text,
     Type,
@@ -114,7 +115,7 @@ def _pattern(key: str, type_: Type, about: str) -> tuple[str, Fields]:
 
 
 EXPECTATION = Shapes(
-    "a text, eof, reset, a list of texts, or a map such as {in_order: [a, b]}",
+    "a text, eof, reset, any, a list of texts, or a map such as {in_order: [a, b]}",
     scalar=TEXT,
     seq=ListOf(TEXT),
     map=Variants(
@@ -125,6 +126,19 @@ EXPECTATION = Shapes(
             _pattern("hex", TEXT, "these bytes, in hexadecimal"),
             _pattern("base64", TEXT, "these bytes, in base64"),
             _pattern("any", Flag(), "any message that no expectation has read yet"),
+            (
+                "eof",
+                Fields(
+                    {"eof": Field(Flag(), "the server closes the connection (FIN)", required=True)},
+                    "an expectation",
+                ),
+            ),
+            (
+                "reset",
+                Fields(
+                    {"reset": Field(Flag(), "the connection is reset (RST)", required=True)}, "an expectation"
+                ),
+            ),
             _pattern(
                 "in_order",
                 Shapes("texts, or a text with {n}", scalar=TEXT, seq=ListOf(TEXT)),
@@ -250,7 +264,7 @@ VERBS: dict[str, Field] = {
     "set": Field(
         MapOf(
             NAME,
-            MapOf(choice(*OPTIONS), Number(0, MEGA), "socket options"),
+            MapOf(choice(*OPTIONS), Setting(0, MEGA, "a whole number, true or false"), "socket options"),
             "clients with socket options, like {alice: {nodelay: 1}}",
         ),
         "set socket options of a client",

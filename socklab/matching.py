@@ -150,7 +150,9 @@ class Watch:
         self._total = e.count if self._single else len(e.patterns)
         self._found: set[int] = set()
         self._next = 0
-        self._key = f"{e.kind}:{e.log}:{[(p.kind, expand_value(p, values)) for p in e.patterns]}"
+        self._key = (
+            f"{e.kind}:{e.log}:{[(p.kind, expand_value(p, {**values, 'n': '{n}'})) for p in e.patterns]}"
+        )
         start = inbox.positions.get(self._key, 0)
         if e.patterns and e.patterns[0].kind == "any":
             start = max(start, inbox.read_to)

@@ -621,9 +621,14 @@ class _Reader:
         if isinstance(content, Str):
             if content in ("eof", "reset") and content.plain:
                 return Expectation(str(content))
+            if content == "any" and content.plain:
+                return Expectation("sequence", (Pattern("any"),))
             return Expectation("sequence", (self._pattern(content),))
         record: Record = content
         count, once = record.get("count", 1), record.get("once", False)
+        for key in ("eof", "reset"):
+            if key in record:
+                return Expectation(key)
         if "exactly" in record:
             value = record["exactly"]
             if isinstance(value, Str) and value == "sent" and value.plain:

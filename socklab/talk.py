@@ -45,7 +45,7 @@ def to_address(target: str, udp: bool, register: bool) -> int:
 async def to_service(name: str, on: str, compose: Path | None, patience: float) -> int:
     """Start a service of the compose file on a node, and talk to it from another. Returns the client's exit status."""
     lab_file = topology.read(compose or topology.find(Path.cwd()))
-    service = lab_file.service(name)
+    service = lab_file.service(name).judged_as(None)
     if not service.command:
         raise TopologyError(
             f'service "{name}" has no command in {lab_file.path.name}: its image brings it, so it needs Docker'

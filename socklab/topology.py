@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,12 @@ from socklab.source import nearest
 NAMES = ("docker-compose.yml", "docker-compose.yaml", "compose.yaml", "compose.yml")
 CLIENT = "client"
 """The compose service whose containers are the clients; its networks are theirs."""
+_BY_NAME = {
+    **dict.fromkeys(("echo", "echo-unix", "handler", "threaded", "forking", "eventloop"), "echo"),
+    **dict.fromkeys(("chat", "chat-eventloop"), "chat"),
+    "udp-echo": "udp-echo",
+    "udp-registry": "registry",
+}
 _FRAMING = {"echo": STREAM, "chat": LINE, "udp-echo": DATAGRAM, "registry": DATAGRAM}
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -47,12 +53,20 @@ class Service:
     path: str | None
     """Of an AF_UNIX server: where it listens."""
     contract: str | None
+    """What its label says."""
 
-    def framing(self, contract: str | None = None) -> str:
-        """How bytes become messages; a service without a label is taken as the scenario's contract says."""
-        if self.protocol == "udp":
-            return DATAGRAM
-        return _FRAMING.get(self.contract or contract or "", LINE)
+    def judged_as(self, contract: str | None) -> Service:
+        """The service as a scenario of this contract sees it. Its own label comes first, then the scenario's contract,
+        then its name where that is one of ours; a server of which nothing is known speaks lines over TCP."""
+        known = self.contract or contract or _BY_NAME.get(self.name)
+        if known in ("udp-echo", "registry") and self.protocol == "tcp":
+            return replace(self, contract=known, protocol="udp")
+        return replace(self, contract=known)
+
+    @property
+    def framing(self) -> str:
+        """How its bytes become messages."""
+        return DATAGRAM if self.protocol == "udp" else _FRAMING.get(self.contract or "", LINE)
 
 
 @dataclass(frozen=True)
@@ -155,8 +169,6 @@ class _Reader:
                 f"{where}.labels", f'socklab.contract: "{contract}" is none of {", ".join(_FRAMING)}'
             )
         protocol, port, path = self._endpoint(where, command, options)
-        if contract in ("udp-echo", "registry"):
-            protocol = "udp"
         extra = [options[key] for key in ("container_name", "hostname") if isinstance(options.get(key), str)]
         return Service(
             name=name,

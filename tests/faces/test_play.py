@@ -1,0 +1,256 @@
+"""`socklab play`: exit codes, what is printed, what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faces.conftest import ECHO, ROOT, SCENARIO, Folder
+
+WRONG = ECHO.replace("recv(CHUNK)", "recv(CHUNK).upper()")
+
+
+def test_a_right_server_passes_and_its_story_is_told(folder: Folder, backend: str) -> None:
+    """One play is told step by step; the exit code is 0 and the run leaves its history and the server's log."""
+    done = folder.run("play", "--on", backend, "echo.scenario.yaml")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pass  echo.scenario.yaml  What is sent comes back" in done.stdout
+    assert 'alice ←            "hello"' in done.stdout
+    assert f"1 passed, 0 failed on {backend}" in done.stdout
+    (run,) = (folder.path / "runs").iterdir()
+    events = [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+    assert [events[0]["kind"], events[-1]["kind"], events[-1]["verdict"]] == ["play", "verdict", "pass"]
+    assert "listening" in (run / "server.log").read_text()
+
+
+def test_a_wrong_server_fails_in_five_lines(folder: Folder, backend: str) -> None:
+    """Step with file and line, expected, got, the server's log, and the way to the whole history; exit code 1."""
+    assert WRONG != ECHO
+    folder.service("echo", WRONG)
+
+    done = folder.run("play", "--on", backend, "-q", "echo.scenario.yaml")
+
+    assert done.returncode == 1
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert lines[1] == "echo.scenario.yaml:7: expect: {alice: hello} within: 1s"
+    assert lines[2] == 'expected  alice: "hello", within 1s'
+    assert lines[3].startswith('got       alice: "HELLO"')
+    assert lines[4].startswith("server    ")
+    assert "connected" in lines[4]
+    assert any(line.startswith("history   socklab show runs/") for line in lines)
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_server_that_dies_at_the_start_fails_at_once_with_its_stderr(folder: Folder, backend: str) -> None:
+    """Nobody waits for a port that will never be there."""
+    folder.service("echo", "import sys\nsys.exit('no configuration file')\n")
+
+    done = folder.run("play", "--on", backend, "-q", "echo.scenario.yaml")
+
+    assert done.returncode == 1
+    assert "echo ended with status 1 before it listened" in done.stdout
+    assert "no configuration file" in done.stdout
+
+
+def test_a_server_that_dies_in_the_middle_is_told_of(folder: Folder, backend: str) -> None:
+    """The cause line says that the process ended, with its last words."""
+    folder.service("echo", ECHO.replace("recv(CHUNK)", "recv(1/0)"))
+
+    done = folder.run("play", "--on", backend, "-q", "echo.scenario.yaml")
+
+    assert done.returncode == 1
+    assert "ended" in done.stdout
+    assert "ZeroDivisionError" in done.stdout
+
+
+def test_a_missing_program_is_an_error_of_the_lab(folder: Folder, backend: str) -> None:
+    """Not the server's fault: verdict error, exit code 3, and the program's name."""
+    folder.service("echo", "", command="./no-such-program --port 5000")
+
+    done = folder.run("play", "--on", backend, "-q", "echo.scenario.yaml")
+
+    assert done.returncode == 3
+    assert "no-such-program" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_invalid_scenario_is_refused_at_its_place_and_leaves_nothing(folder: Folder) -> None:
+    """file:line:column, a caret, a near miss; exit code 2; nothing was started or written."""
+    folder.scenario(SCENARIO.replace("expect: {alice", "expect: {alcie"))
+
+    done = folder.run("play", "echo.scenario.yaml")
+
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == 'echo.scenario.yaml:7:14: no client "alcie". Did you mean "alice"?'
+    assert done.stderr.splitlines()[2].index("^") == done.stderr.splitlines()[1].index("alcie")
+    assert not (folder.path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["play", "nowhere"], "nowhere: no such file or folder"),
+        (["play", "echo.scenari.yaml"], 'Did you mean "echo.scenario.yaml"?'),
+        (["play", "--on", "moon"], "invalid choice"),
+        (["play", "--patience", "0"], "no factor"),
+        (["play", "--compose", "none.yml", "echo.scenario.yaml"], "none.yml"),
+        (["show", "nowhere"], "nowhere"),
+        (["frobnicate"], "invalid choice"),
+        ([], "required"),
+        (["talk", "nobody"], 'no service "nobody"'),
+        (["talk", "host:99999"], "no HOST:PORT"),
+    ],
+)
+def test_wrong_usage_is_one_message_and_exit_code_2(folder: Folder, arguments: list[str], words: str) -> None:
+    """One or two lines, what was found and the way out, and never a traceback."""
+    done = folder.run(*arguments)
+
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+    assert done.stdout == ""
+
+
+def test_an_unknown_service_names_those_that_are_there(folder: Folder) -> None:
+    folder.scenario(SCENARIO.replace("service: echo", "service: ehco"))
+
+    done = folder.run("play", "echo.scenario.yaml")
+
+    assert done.returncode == 2
+    assert 'Did you mean "echo"?' in done.stderr
+
+
+def test_beside_an_invalid_file_the_others_are_played(folder: Folder) -> None:
+    """2 comes before 1 and 0, and what could be played was."""
+    folder.scenario("title: nothing\n", "bad.scenario.yaml")
+
+    done = folder.run("play", "--on", "process", ".")
+
+    assert done.returncode == 2
+    assert "1 passed, 0 failed, 1 invalid" in done.stdout
+
+
+def test_what_a_backend_cannot_do_is_skipped_with_the_remedy(folder: Folder) -> None:
+    """A skip alone is exit code 3: nothing was played."""
+    folder.scenario(SCENARIO + "  - cut: {from: alice, to: server}\n")
+
+    done = folder.run("play", "--on", "process", "echo.scenario.yaml")
+
+    assert done.returncode == 3
+    assert "needs link faults (cut), and the backend process has none: play it --on netns" in done.stdout
+
+
+def test_runs_that_cannot_be_written_are_said_so(folder: Folder) -> None:
+    """A file where the folder should be: an error of the lab, with the way out."""
+    (folder.path / "runs").write_text("")
+
+    done = folder.run("play", "--on", "process", "-q", "echo.scenario.yaml")
+
+    assert done.returncode == 3
+    assert "--runs" in done.stdout
+
+
+def test_a_full_disk_is_said_so(folder: Folder) -> None:
+    """The play goes on to its end; that its history is not whole makes the verdict an error."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small file system in a namespace of its own")
+    (folder.path / "runs").mkdir()
+    script = f"mount -t tmpfs -o size=8k tmpfs runs && exec {sys.executable} -m socklab.cli play --on process -q echo.scenario.yaml"
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script], cwd=folder.path, capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "No space left on device" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_ctrl_c_ends_all_that_was_started(folder: Folder, backend: str) -> None:
+    """Exit code 130, no traceback, no process left."""
+    mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
+    folder.service(
+        "echo",
+        ECHO + f"# {mark}\n",
+        command=f"python echo.py --host 0.0.0.0 --port 5000 --backlog 7{os.getpid() % 1000:03d}",
+    )
+    folder.scenario(SCENARIO + "  - wait: 60s\n    note: long enough for Ctrl-C\n")
+    argv = [sys.executable, "-m", "socklab.cli", "play", "--on", backend, "echo.scenario.yaml"]
+    with subprocess.Popen(
+        argv, cwd=folder.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        _until(
+            lambda: (
+                any('"verb":"wait"' in f.read_text() for f in folder.path.glob("runs/*/history.jsonl"))
+                or bool(_children(process.pid))
+            ),
+            process,
+        )
+        _until(lambda: len(_descendants(process.pid)) >= 3, process)
+        before = _descendants(process.pid)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=20)
+
+    assert process.returncode == 130, out + err
+    assert "Traceback" not in err
+    assert [pid for pid in before if _alive(pid)] == []
+
+
+def _until(done: object, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 30
+    while not done():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+        ]
+    except OSError:
+        return []
+
+
+def _descendants(pid: int) -> list[int]:
+    found = _children(pid)
+    for child in list(found):
+        found += _descendants(child)
+    return found
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+def test_a_recorded_run_is_told_again(folder: Folder) -> None:
+    """`show` prints from history.jsonl alone what `play` printed."""
+    played = folder.run("play", "--on", "process", "echo.scenario.yaml").stdout
+    (run,) = (folder.path / "runs").iterdir()
+
+    shown = folder.run("show", f"runs/{run.name}")
+
+    assert shown.returncode == 0
+    assert shown.stdout.splitlines() == played.splitlines()[: len(shown.stdout.splitlines())]
+
+
+def test_the_schema_beside_the_scenarios_is_the_current_one() -> None:
+    """scenario.schema.json is what `socklab schema` prints; `make schema` writes it anew."""
+    printed = subprocess.run(
+        [sys.executable, "-m", "socklab.cli", "schema"], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert json.loads(printed) == json.loads((ROOT / "scenario.schema.json").read_text())
