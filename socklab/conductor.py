@@ -446,11 +446,14 @@ class _Play:
 
     # connect
 
-    async def _connect(self, client: _Client, options: ConnectOptions, limit: float) -> None:
+    async def _connect(
+        self, client: _Client, options: ConnectOptions, limit: float
+    ) -> tuple[_Client, Server] | None:
+        """The client and the server that has yet to accept it; None where there is nothing to accept."""
         name = client.name
         if self.framing == DATAGRAM and (options.to is None or self.services[options.to].protocol == "udp"):
             await self._open_datagram(client, options)
-            return
+            return None
         if client.open and client.inbox.ended is None:
             raise LabError(f"{name} is connected already; close: {name} first")
         if client.open:
@@ -468,14 +471,14 @@ class _Play:
                     f"{name}: it failed otherwise ({reply['error']})",
                     [name],
                 )
-            return
+            return None
         if not reply["ok"]:
             raise Failed(
                 f"{name}: a connection to {server.name}",
                 f"{name}: {reply['error']} ({reply.get('message', '')})",
                 [name],
             )
-        await self._accepted(client, server)
+        return client, server
 
     async def _open(
         self, client: _Client, server: Server, options: ConnectOptions, limit: float

@@ -87,6 +87,9 @@ class Server:
         kind = socket.SOCK_DGRAM if self.service.protocol == "udp" else socket.SOCK_STREAM
         for wanted in (self.service.port or 0, 0):
             with socket.socket(socket.AF_INET, kind) as probe:
+                if kind == socket.SOCK_STREAM:
+                    # As our servers do: connections in TIME_WAIT leave the port free, a listener does not.
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 try:
                     probe.bind((self.address, wanted))
                 except OSError:
