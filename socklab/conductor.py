@@ -388,9 +388,11 @@ class _Play:
         limit = step.within * self.patience if step.within is not None else self.limit
         match step.verb:
             case "connect":
-                await _all(
-                    self._connect(self.clients[name], options, limit) for name, options in step.connects
-                )
+                # One after another, so that an iterative server takes the first one first; then all must be accepted.
+                reached = [
+                    await self._connect(self.clients[name], options, limit) for name, options in step.connects
+                ]
+                await _all(self._accepted(*pair) for pair in reached if pair)
                 await self._joined()
             case "send":
                 await _all(self._send(self.clients[name], payloads, limit) for name, payloads in step.sends)
