@@ -1,0 +1,521 @@
+"""The conductor's side of the keeper: labs made of this machine's own processes. Both embedded backends are made of it."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from socklab.backends import CannotStart, Completed, LabError, Node, OnLine, Program
+from socklab.sockets import SocketTable
+
+KEEPER = Path(__file__).with_name("keeper.py")
+AGENT = Path(__file__).resolve().parent.parent.parent / "clients" / "agent.py"
+LONGEST_LINE = 65536  # bytes; a longer one is handed on in pieces
+ADMIN_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+_PACKET = 1 << 20
+
+
+class Keeper:
+    """The keeper process, started with the first lab."""
+
+    def __init__(self) -> None:
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._gone: dict[int, asyncio.Future[None]] = {}
+        self._numbers = itertools.count(1)
+        self.labs: set[EmbeddedLab] = set()
+
+    def new_lab(
+        self, message: dict[str, Any], lab: EmbeddedLab
+    ) -> tuple[socket.socket, asyncio.Future[None]]:
+        """Have a lab forked: the control socket to it, and what is done when its process has been reaped."""
+        if self._control is None:
+            self._start()
+        assert self._control is not None
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for each in (ours, theirs):
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PACKET)
+        number = next(self._numbers)
+        gone = asyncio.get_running_loop().create_future()
+        try:
+            _send(self._control, {**message, "lab": number}, [theirs.fileno()])
+        except OSError:
+            ours.close()
+            self._lost()
+            raise LabError("the keeper process of the lab is gone; was it killed?") from None
+        finally:
+            theirs.close()
+        self._gone[number] = gone
+        self.labs.add(lab)
+        return ours, gone
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _PACKET)
+        # In a session of its own, so that Ctrl-C at the terminal is the conductor's alone to hear.
+        argv = [sys.executable, "-I", "-S", str(KEEPER), str(theirs.fileno()), str(AGENT)]
+        try:
+            self._process = subprocess.Popen(
+                argv,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        except OSError as exc:
+            ours.close()
+            raise LabError(f"the keeper process cannot be started: {exc.strerror}") from None
+        finally:
+            theirs.close()
+        ours.setblocking(False)
+        self._control = ours
+        asyncio.get_running_loop().add_reader(ours, self._readable)
+
+    def _readable(self) -> None:
+        assert self._control is not None
+        try:
+            message, _ = _receive(self._control)
+        except BlockingIOError:
+            return
+        if message is None:
+            self._lost()
+            return
+        gone = self._gone.pop(message["gone"], None)
+        if gone is not None and not gone.done():
+            gone.set_result(None)
+
+    def _lost(self) -> None:
+        """The keeper has ended, and with it every lab."""
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()
+            self._control = None
+        for gone in self._gone.values():
+            if not gone.done():
+                gone.set_result(None)
+        self._gone.clear()
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+
+    async def close(self) -> None:
+        """Stop the labs that are left, then the keeper."""
+        for lab in list(self.labs):
+            await lab.stop()
+        if self._control is not None:
+            self._lost_quietly()
+
+    def _lost_quietly(self) -> None:
+        assert self._control is not None
+        assert self._process is not None
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._control.close()
+        self._control = None
+        self._process.wait()
+        self._process = None
+
+
+class EmbeddedLab:
+    """A lab in the keeper's hands (socklab.backends.Lab)."""
+
+    def __init__(
+        self, keeper: Keeper, can: frozenset[str], addresses: Mapping[str, Sequence[tuple[str, str]]]
+    ) -> None:
+        self.can = can
+        self.addresses = addresses
+        """Node → (network, address) of each of its interfaces."""
+        self._keeper = keeper
+        self._control: socket.socket | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._up: asyncio.Future[dict[str, Any]]
+        self._numbers = itertools.count(1)
+        self._answers: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
+        self._running: dict[int, _Running] = {}
+        self._early: dict[int, int] = {}
+        self._tables: dict[str, list[int]] = {}
+
+    async def start(self, kind: str, networks: Sequence[str], nodes: Sequence[Node]) -> None:
+        """Raises LabError, or OSError for what the kernel refused."""
+        loop = asyncio.get_running_loop()
+        described = [
+            {"name": node.name, "addresses": self.addresses[node.name], "hosts": self._hosts(node, nodes)}
+            for node in nodes
+        ]
+        message = {"do": "lab", "kind": kind, "networks": list(networks), "nodes": described}
+        self._control, self._gone = self._keeper.new_lab(message, self)
+        self._control.setblocking(False)
+        self._up = loop.create_future()
+        loop.add_reader(self._control, self._readable)
+        try:
+            answer = await self._up
+        except BaseException:
+            await self.stop()
+            raise
+        if "broken" in answer:
+            await self.stop()
+            if answer["errno"]:
+                raise OSError(answer["errno"], answer["broken"])
+            raise LabError(f"the lab could not be made: {answer['broken']}")
+
+    def _hosts(self, node: Node, nodes: Sequence[Node]) -> str:
+        """The lines of a node's /etc/hosts: itself, and those with whom it shares a network, on that network's address."""
+        mine = {network for network, _ in self.addresses[node.name]}
+        lines = []
+        for other in nodes:
+            shared = [address for network, address in self.addresses[other.name] if network in mine]
+            lines += [f"{address} {' '.join([other.name, *other.aliases])}\n" for address in shared[:1]]
+        return "".join(lines)
+
+    # what the conductor asks
+
+    def address(self, node: str, network: str | None = None) -> str:
+        mine = self.addresses.get(node, ())
+        if not mine:
+            raise LabError(f"{node} is on no network")
+        return next((address for name, address in mine if name == network), mine[0][1])
+
+    async def spawn(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        on_line: OnLine | None = None,
+        stdio: tuple[int, int, int] | None = None,
+    ) -> Program:
+        opened: list[int] = []
+        try:
+            if stdio is None:
+                null = os.open(os.devnull, os.O_RDONLY)
+                out, out_end = os.pipe()
+                err, err_end = os.pipe()
+                opened = [null, out_end, err_end]
+                readers = [("stdout", out), ("stderr", err)]
+                stdio = (null, out_end, err_end)
+            else:
+                readers = []
+            number = next(self._numbers)
+            exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            running = _Running(exited, readers, on_line)
+            self._running[number] = running
+            message = {
+                "do": "spawn",
+                "program": number,
+                "node": node,
+                "argv": list(argv),
+                "env": dict(env),
+                "cwd": cwd,
+            }
+            try:
+                answer, descriptors = await self._ask(number, message, list(stdio))
+            except BaseException:
+                self._running.pop(number, None)
+                running.close()
+                raise
+        finally:
+            for each in opened:
+                os.close(each)
+        if not answer.get("started"):
+            self._running.pop(number, None)
+            running.close()
+            raise CannotStart(_why_not(answer, argv))
+        return Program(node, tuple(argv), self._outer_pid(node, answer, descriptors), exited)
+
+    async def agent(self, node: str) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        number = next(self._numbers)
+        try:
+            answer, descriptors = await self._ask(
+                number, {"do": "agent", "program": number, "node": node}, [theirs.fileno()]
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._outer_pid(node, answer, descriptors)
+        return ours
+
+    async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
+        lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        read, write = os.pipe()
+        number = next(self._numbers)
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        running = _Running(
+            exited,
+            [("stdout", out), ("stderr", err)],
+            lambda stream, line, _: lines[stream].append(line.decode(errors="replace")),
+        )
+        self._running[number] = running
+        message = {
+            "do": "spawn",
+            "program": number,
+            "node": node,
+            "argv": list(argv),
+            "env": {"PATH": ADMIN_PATH, "LANG": "C.UTF-8"},
+            "cwd": "/",
+        }
+        try:
+            try:
+                answer, descriptors = await self._ask(number, message, [read, out_end, err_end])
+            finally:
+                for each in (read, out_end, err_end):
+                    os.close(each)
+            if not answer.get("started"):
+                raise CannotStart(_why_not(answer, argv))
+            self._outer_pid(node, answer, descriptors)
+            os.set_blocking(write, True)
+            await asyncio.get_running_loop().run_in_executor(None, _write_all, write, input.encode()) if len(
+                input
+            ) > 32768 else _write_all(write, input.encode())
+            os.close(write)
+            write = -1
+            async with asyncio.timeout(limit):
+                status = await exited
+        except TimeoutError:
+            raise LabError(f"{' '.join(argv)} on {node} has not ended within {limit:g}s") from None
+        finally:
+            if write >= 0:
+                os.close(write)
+            self._running.pop(number, None)
+            running.close()
+        return Completed(tuple(argv), status, "\n".join(lines["stdout"]), "\n".join(lines["stderr"]))
+
+    def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
+        if program.exited.done():
+            return
+        try:
+            if group:
+                os.killpg(program.pid, number)
+            else:
+                os.kill(program.pid, number)
+        except ProcessLookupError:
+            pass
+
+    def sockets(self, node: str) -> SocketTable:
+        protocols = ("tcp", "tcp", "udp", "udp", "unix")
+        if node in self._tables:
+            return SocketTable.parse(
+                (protocol, _read_table(d)) for protocol, d in zip(protocols, self._tables[node], strict=False)
+            )
+        return self._host_sockets()
+
+    def _host_sockets(self) -> SocketTable:
+        names = ("tcp", "tcp6", "udp", "udp6", "unix")
+        return SocketTable.parse(
+            (name.removesuffix("6"), Path(f"/proc/self/net/{name}").read_text())
+            for name in names
+            if os.path.exists(f"/proc/self/net/{name}")
+        )
+
+    async def stop(self) -> None:
+        self._keeper.labs.discard(self)
+        if self._control is not None:
+            asyncio.get_running_loop().remove_reader(self._control)
+            self._control.close()  # the lab reads its end, and ends
+            self._control = None
+        for descriptors in self._tables.values():
+            for each in descriptors:
+                os.close(each)
+        self._tables.clear()
+        self._fail("the lab has been stopped")
+        if self._gone is not None:
+            gone, self._gone = self._gone, None
+            await asyncio.shield(gone)
+
+    # the control socket
+
+    async def _ask(
+        self, number: int, message: dict[str, Any], descriptors: list[int]
+    ) -> tuple[dict[str, Any], list[int]]:
+        if self._control is None:
+            raise LabError("the lab has ended")
+        answer: asyncio.Future[tuple[dict[str, Any], list[int]]] = asyncio.get_running_loop().create_future()
+        self._answers[number] = answer
+        try:
+            _send(self._control, message, descriptors)
+        except BlockingIOError:
+            raise LabError("the lab's process does not answer; is the machine out of memory?") from None
+        except OSError as exc:
+            if exc.errno == 90:  # EMSGSIZE
+                raise CannotStart(
+                    f"{message['argv'][0]}: its command line and environment are larger than {_PACKET} bytes"
+                ) from None
+            raise LabError("the lab's process is gone; was it killed?") from None
+        try:
+            return await answer
+        finally:
+            self._answers.pop(number, None)
+
+    def _readable(self) -> None:
+        assert self._control is not None
+        for _ in range(64):
+            try:
+                message, descriptors = _receive(self._control)
+            except BlockingIOError:
+                return
+            except OSError:
+                message, descriptors = None, []
+            if message is None:
+                asyncio.get_running_loop().remove_reader(self._control)
+                self._fail("the lab's process is gone; was it killed?")
+                return
+            self._take(message, descriptors)
+
+    def _take(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        if "up" in message or "broken" in message:
+            if not self._up.done():
+                self._up.set_result(message)
+            return
+        if "exited" in message:
+            running = self._running.pop(message["exited"], None)
+            if running is not None:
+                running.ended(message["status"])
+            return
+        answer = self._answers.get(message["program"])
+        if answer is not None and not answer.done():
+            answer.set_result((message, descriptors))
+        else:
+            for each in descriptors:
+                os.close(each)
+
+    def _fail(self, why: str) -> None:
+        if hasattr(self, "_up") and not self._up.done():
+            self._up.set_exception(LabError(why))
+            self._up.exception()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(LabError(why))
+        for running in self._running.values():
+            running.ended(-signal.SIGKILL)
+        self._running.clear()
+
+    def _outer_pid(self, node: str, answer: dict[str, Any], descriptors: list[int]) -> int:
+        """The process's number as we see it, from its pidfd (pidfd_open(2)); the tables that came beside it are kept."""
+        handle, *tables = descriptors
+        if tables:
+            self._tables[node] = tables
+        try:
+            for line in Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines():
+                if line.startswith("Pid:"):
+                    return max(int(line.split()[1]), 0)
+            return 0
+        finally:
+            os.close(handle)
+
+
+class _Running:
+    """What a running program prints, and how it ends."""
+
+    def __init__(
+        self, exited: asyncio.Future[int], readers: Sequence[tuple[str, int]], on_line: OnLine | None
+    ) -> None:
+        self.exited = exited
+        self.on_line = on_line
+        self._loop = asyncio.get_running_loop()
+        self._partial: dict[int, bytes] = {}
+        self._streams = {descriptor: stream for stream, descriptor in readers}
+        for descriptor in self._streams:
+            os.set_blocking(descriptor, False)
+            self._partial[descriptor] = b""
+            self._loop.add_reader(descriptor, self._read, descriptor)
+
+    def _read(self, descriptor: int) -> bool:
+        """Hand on what is there; whether there may be more."""
+        try:
+            data = os.read(descriptor, 65536)
+        except BlockingIOError:
+            return False
+        except OSError:
+            data = b""
+        now = time.monotonic_ns()
+        stream = self._streams[descriptor]
+        if not data:
+            if self._partial[descriptor]:
+                self._line(stream, self._partial[descriptor], now)
+            self._close(descriptor)
+            return False
+        *lines, rest = (self._partial[descriptor] + data).split(b"\n")
+        for line in lines:
+            self._line(stream, line, now)
+        while len(rest) >= LONGEST_LINE:
+            self._line(stream, rest[:LONGEST_LINE], now)
+            rest = rest[LONGEST_LINE:]
+        self._partial[descriptor] = rest
+        return True
+
+    def _line(self, stream: str, line: bytes, now: int) -> None:
+        if self.on_line is not None:
+            self.on_line(stream, line, now)
+
+    def _close(self, descriptor: int) -> None:
+        self._loop.remove_reader(descriptor)
+        os.close(descriptor)
+        del self._streams[descriptor]
+
+    def ended(self, status: int) -> None:
+        """The main process has ended: hand on what it printed. A grandchild that keeps the pipe open holds nothing up."""
+        for descriptor in list(self._streams):
+            for _ in range(1000):
+                if not self._read(descriptor):
+                    break
+        if not self.exited.done():
+            self.exited.set_result(status)
+
+    def close(self) -> None:
+        for descriptor in list(self._streams):
+            self._close(descriptor)
+
+
+def _why_not(answer: dict[str, Any], argv: Sequence[str]) -> str:
+    name = argv[0]
+    if answer["errno"] == 2 and answer["stage"].startswith("start"):
+        return f"{name}: no such program" + ("" if "/" in name else " on the PATH")
+    return f"{name}: cannot {answer['stage']}: {answer['reason']}"
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    try:
+        while data:
+            data = data[os.write(descriptor, data) :]
+    except BrokenPipeError:
+        pass  # it did not want all of it
+
+
+def _read_table(descriptor: int) -> str:
+    parts: list[bytes] = []
+    offset = 0
+    while part := os.pread(descriptor, 1 << 16, offset):
+        parts.append(part)
+        offset += len(part)
+    return b"".join(parts).decode(errors="replace")
+
+
+def _send(control: socket.socket, message: dict[str, Any], descriptors: list[int]) -> None:
+    control.sendmsg(
+        [json.dumps(message).encode()],
+        [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))],
+    )
+
+
+def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    data, ancillary, _, _ = control.recvmsg(_PACKET, socket.CMSG_SPACE(16 * 4))
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    return (json.loads(data) if data else None), list(descriptors)

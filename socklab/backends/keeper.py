@@ -1,0 +1,445 @@
+"""The keeper: the process between the conductor and all that it starts. Standard library only; started as a program.
+
+    conductor ── keeper ─┬─ lab 1 ─┬─ server
+                         │         └─ agent (a fork of the keeper, which has read clients/agent.py once)
+                         └─ lab 2 …
+
+Each lab is a process that owns everything in it. When the conductor goes, however it goes, its end of the control socket
+closes, the lab ends, and all that is the lab's ends with it: in `netns` because the lab is PID 1 of its own PID namespace, in
+`process` because orphans come back to it (PR_SET_CHILD_SUBREAPER) and it ends them. Namespaces are held by descriptors of the lab
+and by processes in it, never by names, so the kernel removes them with the last of these.
+
+Messages are JSON in SOCK_SEQPACKET packets, descriptors come beside them (unix(7), SCM_RIGHTS).
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import importlib.util
+import json
+import os
+import select
+import signal
+import socket
+import sys
+from typing import Any
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import linux
+from rtnetlink import Links
+
+sys.path.pop(0)
+
+PACKET = 1 << 20
+_TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
+_RESET: tuple[signal.Signals, ...] = (
+    signal.SIGPIPE,
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGCHLD,
+    signal.SIGXFSZ,
+)
+
+
+def receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    """The next message and its descriptors; None at the end."""
+    data, ancillary, _, _ = control.recvmsg(PACKET, socket.CMSG_SPACE(64 * 4))
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return (json.loads(data) if data else None), list(descriptors)
+
+
+def send(control: socket.socket, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    control.sendmsg([json.dumps(message).encode()], rights)
+
+
+class Keeper:
+    """Forks a process for each lab, and reaps it."""
+
+    def __init__(self, control: socket.socket, agent_file: str) -> None:
+        self.control = control
+        spec = importlib.util.spec_from_file_location("agent", agent_file)
+        assert spec is not None
+        assert spec.loader is not None
+        self.agent = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.agent)
+        self.labs: dict[int, int] = {}
+
+    def run(self) -> None:
+        wake = _wake_on_child()
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == wake.fileno():
+                    _drain(wake)
+                    self.reap()
+                else:
+                    message, descriptors = receive(self.control)
+                    if message is None:
+                        return  # the labs see the same on their own sockets
+                    self.fork_lab(message, socket.socket(fileno=descriptors[0]))
+
+    def fork_lab(self, message: dict[str, Any], control: socket.socket) -> None:
+        keeper = os.getpid()
+        child = os.fork()
+        if child:
+            control.close()
+            self.labs[child] = message["lab"]
+            return
+        try:
+            self.control.close()
+            _die_with(keeper)
+            Lab(control, self.agent, message).run()
+        except BaseException as exc:
+            _give_up(control, exc)
+        finally:
+            os._exit(0)
+
+    def reap(self) -> None:
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in self.labs:
+                send(self.control, {"gone": self.labs.pop(pid)})
+
+
+def _give_up(control: socket.socket, exc: BaseException) -> None:
+    number = exc.errno if isinstance(exc, OSError) else None
+    text = exc.strerror if isinstance(exc, OSError) else f"{type(exc).__name__}: {exc}"
+    try:
+        send(control, {"broken": text, "errno": number})
+    except OSError:
+        pass  # nobody is there to hear it
+
+
+class Lab:
+    """One lab: its nodes, and every process on them."""
+
+    def __init__(self, control: socket.socket, agent: Any, message: dict[str, Any]) -> None:
+        self.control = control
+        self.agent = agent
+        self.isolated = message["kind"] == "netns"
+        self.message = message
+        self.namespaces: dict[str, int] = {}
+        self.hosts: dict[str, str] = {}
+        self.programs: dict[int, int] = {}
+        self.tables_sent: set[str] = set()
+        self.scratch = ""
+
+    def run(self) -> None:
+        if self.isolated:
+            self.isolate()
+            self.lay_out()
+        else:
+            linux.adopt_orphans()
+            self.namespaces = dict.fromkeys((node["name"] for node in self.message["nodes"]), -1)
+        wake = _wake_on_child()
+        send(self.control, {"up": True})
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == wake.fileno():
+                    _drain(wake)
+                    self.reap()
+                    continue
+                message, descriptors = receive(self.control)
+                if message is None or message["do"] == "stop":
+                    self.end()
+                    return
+                try:
+                    self.start(message, descriptors)
+                finally:
+                    for each in descriptors:
+                        os.close(each)
+
+    # namespaces
+
+    def isolate(self) -> None:
+        """Become PID 1 of new namespaces; without root by way of a user namespace, in which we are root."""
+        flags = (
+            linux.CLONE_NEWNS
+            | linux.CLONE_NEWNET
+            | linux.CLONE_NEWPID
+            | linux.CLONE_NEWUTS
+            | linux.CLONE_NEWIPC
+        )
+        user, group = os.geteuid(), os.getegid()
+        if user == 0:
+            linux.unshare(flags)
+        else:
+            linux.unshare(flags | linux.CLONE_NEWUSER)
+            # user_namespaces(7): one user and one group, ourselves, and setgroups(2) given up for it.
+            _write("/proc/self/setgroups", "deny")
+            _write("/proc/self/uid_map", f"0 {user} 1")
+            _write("/proc/self/gid_map", f"0 {group} 1")
+        linux.die_with_parent()  # a change of credentials cleared it
+        first = os.fork()
+        if first:
+            self.control.close()
+            os.waitpid(first, 0)
+            os._exit(0)
+        linux.die_with_parent()
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
+        try:
+            linux.mount("proc", "/proc", "proc", linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC)
+        except OSError:
+            pass  # some containers mask parts of /proc, and then a new one is refused; the old one serves too
+
+    def lay_out(self) -> None:
+        """A bridge for each network in our own network namespace, and a namespace for each node."""
+        switch = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        bridges = Links()
+        index: dict[str, int] = {}
+        bridges.up(1)  # lo
+        for number, network in enumerate(self.message["networks"]):
+            bridges.add_bridge(f"br{number}")
+            index[network] = socket.if_nametoindex(f"br{number}")
+            bridges.up(index[network])
+        ports: list[tuple[str, str]] = []
+        for node in self.message["nodes"]:
+            linux.unshare(linux.CLONE_NEWNET)
+            self.namespaces[node["name"]] = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            links = Links()
+            links.up(1)
+            for number, (network, address) in enumerate(node["addresses"]):
+                port = f"p{len(ports)}"
+                links.add_veth(f"eth{number}", port, switch)
+                device = socket.if_nametoindex(f"eth{number}")
+                links.add_address(device, address, 16)
+                links.up(device)
+                ports.append((port, network))
+            links.close()
+        linux.setns(switch, linux.CLONE_NEWNET)
+        for port, network in ports:
+            bridges.enslave(socket.if_nametoindex(port), index[network])
+        bridges.close()
+        os.close(switch)
+        self.write_hosts()
+
+    def write_hosts(self) -> None:
+        """A hosts file for each node, in memory, below a folder that is empty anyway and that only this lab sees."""
+        self.scratch = next(
+            (d for d in ("/srv", "/media", "/mnt") if os.path.isdir(d) and not os.listdir(d)), "/media"
+        )
+        linux.mount("tmpfs", self.scratch, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+        for node in self.message["nodes"]:
+            _write(
+                f"{self.scratch}/{node['name']}.hosts", "127.0.0.1 localhost\n::1 localhost\n" + node["hosts"]
+            )
+        # Names that no hosts file has: there is no name server here, so let the question fail at once.
+        _write(f"{self.scratch}/resolv.conf", "")
+
+    def enter(self, node: str) -> None:
+        """In a forked child: move to a node."""
+        if self.isolated:
+            linux.setns(self.namespaces[node], linux.CLONE_NEWNET)
+            linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
+            socket.sethostname(node[:64])
+            for source, target in ((f"{node}.hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf")):
+                if os.path.exists(target):
+                    linux.mount(f"{self.scratch}/{source}", os.path.realpath(target), None, linux.MS_BIND)
+
+    # programs
+
+    def start(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        number, node = message["program"], message["node"]
+        report, problem = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
+        child = os.fork()
+        if child == 0:
+            stage = "enter its node"
+            try:
+                os.close(report)
+                self.control.close()
+                _die_with(parent)
+                os.setsid()
+                self.enter(node)
+                signal.set_wakeup_fd(-1)
+                for which in _RESET:
+                    signal.signal(which, signal.SIG_DFL)
+                if message["do"] == "agent":
+                    os.close(problem)
+                    self.agent.serve(descriptors[0], descriptors[0])
+                    os._exit(0)
+                stage = f"enter the folder {message['cwd']}"
+                os.chdir(message["cwd"])
+                stage = "take its descriptors"
+                problem = _spread(descriptors, problem)
+                stage = f"start {message['argv'][0]}"
+                os.execvpe(message["argv"][0], message["argv"], message["env"])
+            except BaseException as exc:
+                number_ = exc.errno if isinstance(exc, OSError) else errno.EINVAL
+                reason = (
+                    os.strerror(number_)
+                    if isinstance(exc, OSError) and number_
+                    else f"{type(exc).__name__}: {exc}"
+                )
+                try:
+                    os.write(
+                        problem,
+                        json.dumps({"stage": stage, "reason": reason, "errno": number_}).encode()[:4000],
+                    )
+                except OSError:
+                    pass
+            finally:
+                os._exit(127)
+        os.close(problem)
+        failed = b"" if message["do"] == "agent" else _read_all(report)
+        os.close(report)
+        if failed:
+            os.waitpid(child, 0)
+            send(self.control, {"program": number, **json.loads(failed)})
+            return
+        self.programs[child] = number
+        handle = os.pidfd_open(child)
+        tables = self.tables(node)
+        send(
+            self.control,
+            {"program": number, "started": True, "tables": node if tables else None},
+            [handle, *tables],
+        )
+        for each in (handle, *tables):
+            os.close(each)
+
+    def tables(self, node: str) -> list[int]:
+        """The socket tables of a node, open; whoever has them reads them anew from the start at any time (proc(5))."""
+        if not self.isolated or node in self.tables_sent:
+            return []
+        self.tables_sent.add(node)
+        here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            linux.setns(self.namespaces[node], linux.CLONE_NEWNET)
+            return [
+                os.open(f"/proc/self/net/{name}", os.O_RDONLY | os.O_CLOEXEC)
+                for name in _TABLES
+                if os.path.exists(f"/proc/self/net/{name}")
+            ]
+        finally:
+            linux.setns(here, linux.CLONE_NEWNET)
+            os.close(here)
+
+    def reap(self) -> None:
+        while True:
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            if ended.si_pid in self.programs:
+                # As in a container: with its main process, all of a program ends. Its group's number is not free before we wait.
+                try:
+                    os.killpg(ended.si_pid, signal.SIGKILL)
+                except OSError:
+                    pass
+            _, status = os.waitpid(ended.si_pid, 0)
+            number = self.programs.pop(ended.si_pid, None)
+            if number is not None:
+                send(self.control, {"exited": number, "status": os.waitstatus_to_exitcode(status)})
+
+    def end(self) -> None:
+        """Kill everything that is ours and wait until it is gone."""
+        signal.set_wakeup_fd(-1)
+        while True:
+            if self.isolated:
+                try:
+                    os.kill(-1, signal.SIGKILL)  # everything in our PID namespace but ourselves
+                except ProcessLookupError:
+                    pass
+            else:
+                for pid in _children():
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+
+
+def _children() -> list[int]:
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return [int(pid) for pid in file.read().split()]
+
+
+def _die_with(parent: int) -> None:
+    linux.die_with_parent()
+    if os.getppid() not in (
+        parent,
+        0,
+    ):  # it ended before we could ask; 0 is a parent outside our PID namespace
+        os._exit(1)
+
+
+def _spread(descriptors: list[int], problem: int) -> int:
+    """Make the descriptors 0, 1, 2 and close all others but the one on which a failure is told."""
+    import fcntl
+
+    safe = [fcntl.fcntl(each, fcntl.F_DUPFD, 10) for each in descriptors]
+    problem = fcntl.fcntl(problem, fcntl.F_DUPFD_CLOEXEC, 10)
+    for target, each in enumerate(safe):
+        os.dup2(each, target, inheritable=True)
+    os.closerange(3, problem)
+    os.closerange(problem + 1, 1 << 20)
+    return problem
+
+
+def _read_all(descriptor: int) -> bytes:
+    parts = []
+    while part := os.read(descriptor, 4096):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w") as file:
+        file.write(text)
+
+
+def _wake_on_child() -> socket.socket:
+    """A socket that becomes readable when a child has ended."""
+    wake, waker = socket.socketpair()
+    wake.setblocking(False)
+    waker.setblocking(False)
+    _keep.append(waker)
+    signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    return wake
+
+
+_keep: list[socket.socket] = []
+
+
+def _drain(wake: socket.socket) -> None:
+    try:
+        while wake.recv(4096):
+            pass
+    except BlockingIOError:
+        pass
+
+
+def main() -> None:
+    control = socket.socket(fileno=int(sys.argv[1]))
+    os.set_inheritable(control.fileno(), False)
+    linux.die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Keeper(control, sys.argv[2]).run()
+
+
+if __name__ == "__main__":
+    main()

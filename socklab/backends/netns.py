@@ -1,0 +1,121 @@
+"""The `netns` backend: a Linux network namespace for each node, bridges for the networks, all in namespaces of its own.
+
+As root, or as an ordinary user by way of a user namespace (user_namespaces(7)).
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from socklab.backends import LINKS, NAMES, NETWORKS, REJECT, CannotStart, LabError, Network, Node, Unavailable
+from socklab.backends.embedded import ADMIN_PATH, EmbeddedLab, Keeper
+
+_PROBE = """table inet socklab_probe {
+  chain refusal { type filter hook input priority -300; policy accept; ip saddr 192.0.2.1 reject with icmp type port-unreachable; }
+}
+"""
+
+
+class Netns:
+    """socklab.backends.Backend"""
+
+    name = "netns"
+
+    def __init__(self) -> None:
+        self._keeper = Keeper()
+        self.can = frozenset({NETWORKS, NAMES, LINKS, REJECT})
+        """What can be hoped for; a lab knows what it really has."""
+        self._known = False
+
+    async def probe(self) -> str | None:
+        """Make a small lab and remove it. None if that works, else why not, and what would help."""
+        try:
+            lab = await self._make([Network("probe")], [Node("probe", ("probe",))])
+            await lab.stop()
+        except Unavailable as exc:
+            return str(exc)
+        return None
+
+    async def lab(self, networks: Sequence[Network], nodes: Sequence[Node]) -> EmbeddedLab:
+        return await self._make(networks, nodes)
+
+    async def close(self) -> None:
+        await self._keeper.close()
+
+    async def _make(self, networks: Sequence[Network], nodes: Sequence[Node]) -> EmbeddedLab:
+        lab = EmbeddedLab(self._keeper, self.can, _addresses(networks, nodes))
+        try:
+            await lab.start("netns", [network.name for network in networks], nodes)
+        except OSError as exc:
+            raise Unavailable(_remedy(exc)) from None
+        try:
+            if not self._known:
+                self.can = await _capabilities(lab, nodes[0].name)
+                self._known = True
+        except BaseException:
+            await lab.stop()
+            raise
+        lab.can = self.can
+        return lab
+
+
+def _addresses(networks: Sequence[Network], nodes: Sequence[Node]) -> dict[str, list[tuple[str, str]]]:
+    """10.71.0.0/16 for the first network, 10.72.0.0/16 for the next; nodes from .0.2 on."""
+    if len(networks) > 180:
+        raise LabError(f"{len(networks)} networks; a lab has at most 180")
+    free = {
+        network.name: ipaddress.IPv4Address(f"10.{71 + number}.0.2")
+        for number, network in enumerate(networks)
+    }
+    addresses: dict[str, list[tuple[str, str]]] = {node.name: [] for node in nodes}
+    for node in nodes:
+        for network in node.networks:
+            addresses[node.name].append((network, str(free[network])))
+            free[network] += 1
+    return addresses
+
+
+async def _capabilities(lab: EmbeddedLab, node: str) -> frozenset[str]:
+    """Which link faults work here, found out by setting one."""
+    can = {NETWORKS, NAMES}
+    try:
+        done = await lab.run(node, ["nft", "-f", "-"], _PROBE)
+        if done.status == 0:
+            await lab.run(node, ["nft", "delete", "table", "inet", "socklab_probe"])
+            return frozenset(can | {LINKS, REJECT})
+    except CannotStart:
+        pass
+    if shutil.which("ip", path=ADMIN_PATH):
+        can.add(LINKS)
+    return frozenset(can)
+
+
+def _remedy(exc: OSError) -> str:
+    """What the kernel refused, and what would help."""
+    what = str(exc.strerror)
+    text = f"network namespaces do not work here ({what})"
+    if exc.errno in (errno.EPERM, errno.EACCES):
+        if _setting("kernel/apparmor_restrict_unprivileged_userns") == "1" and os.geteuid() != 0:
+            return f"{text}: AppArmor takes the rights from user namespaces; as root: sysctl kernel.apparmor_restrict_unprivileged_userns=0"
+        if _setting("kernel/unprivileged_userns_clone") == "0" and os.geteuid() != 0:
+            return f"{text}: user namespaces are for root only; as root: sysctl kernel.unprivileged_userns_clone=1"
+        if os.geteuid() == 0:
+            return f"{text}: this root may not make them; is this a container? Give it --privileged, or play --on process"
+        return f"{text}: this user may not make them; play as root, or --on process"
+    if exc.errno in (errno.ENOSPC, errno.EUSERS):
+        return f"{text}: the limit on namespaces is reached; as root: sysctl user.max_user_namespaces=10000 user.max_net_namespaces=10000"
+    if exc.errno in (errno.EOPNOTSUPP, errno.ENODEV):
+        return f"{text}: this kernel lacks bridge or veth; as root: modprobe bridge veth"
+    return f"{text}; play --on process"
+
+
+def _setting(name: str) -> str:
+    try:
+        return Path(f"/proc/sys/{name}").read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,80 @@
+"""Dependencies point one way. Read from the source, so that a wrong import is found before it runs."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PURE = (
+    "source",
+    "grammar",
+    "language",
+    "scenario",
+    "history",
+    "matching",
+    "judge",
+    "verdict",
+    "faults",
+    "topology",
+    "sockets",
+    "terminal",
+)
+FACES = ("cli", "pytest_plugin", "talk", "doctor")
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file names in import statements, also inside functions."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            if node.module == "socklab":
+                names |= {f"socklab.{alias.name}" for alias in node.names}
+    return names
+
+
+def own(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imports(path) if name.startswith("socklab.")}
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("services/*.py"), *ROOT.glob("clients/*.py")]), ids=lambda p: p.name
+)
+def test_servers_and_clients_need_nothing_but_python(path: Path) -> None:
+    """Each is one complete program: no engine, no sibling, no library."""
+    outside = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names
+
+    assert outside == set()
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_the_pure_modules_touch_no_socket_process_or_clock(name: str) -> None:
+    """What a file means, what matches and what the verdict is can be known without a lab."""
+    found = imports(ROOT / "socklab" / f"{name}.py")
+
+    assert found & {"socket", "subprocess", "asyncio", "time", "random", "threading", "selectors"} == set()
+    assert own(ROOT / "socklab" / f"{name}.py") <= set(PURE)
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("socklab/backends/*.py")), ids=lambda p: p.name)
+def test_backends_know_no_scenario_and_no_verdict(path: Path) -> None:
+    assert own(path) <= {"backends", "sockets"}
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("socklab/**/*.py")), ids=lambda p: p.name)
+def test_nothing_imports_the_faces(path: Path) -> None:
+    """Except that the command line calls talk and doctor."""
+    if path.stem in FACES:
+        return
+
+    assert own(path) & set(FACES) == set()
+
+
+def test_only_the_plugin_knows_pytest() -> None:
+    assert [p.stem for p in ROOT.glob("socklab/**/*.py") if "pytest" in imports(p)] == ["pytest_plugin"]
