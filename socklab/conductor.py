@@ -143,6 +143,7 @@ class _Play:
             result = self._result(Verdict.FAIL, str(exc), failure)
         except Failed as exc:
             raced = exc.raced and not self.gap
+            await self._last_words(exc)
             result = self._result(Verdict.FAIL, str(exc), self._failure(exc))
         except LabError as exc:
             where = f"{self.scenario.path}:{self._step.line}: " if self._step else ""
@@ -727,6 +728,11 @@ class _Play:
         """When all steps are done: what came too much since, and whether the server is still there."""
         await self._sync()
         self.judge.conclude_play()
+
+    async def _last_words(self, exc: Failed) -> None:
+        """A connection that broke may be the first sign of a server that is dying: give its end a moment to arrive."""
+        if any(self.judge.inboxes[name].ended for name in exc.clients):
+            await self._until(lambda: any(not server.running for server in self.servers.values()), 0.2 * self.patience)
 
     def _failure(self, exc: Failed) -> Failure:
         step = exc.step
