@@ -732,7 +732,9 @@ class _Play:
     async def _last_words(self, exc: Failed) -> None:
         """A connection that broke may be the first sign of a server that is dying: give its end a moment to arrive."""
         if any(self.judge.inboxes[name].ended for name in exc.clients):
-            await self._until(lambda: any(not server.running for server in self.servers.values()), 0.2 * self.patience)
+            await self._until(
+                lambda: any(not server.running for server in self.servers.values()), 0.2 * self.patience
+            )
 
     def _failure(self, exc: Failed) -> Failure:
         step = exc.step

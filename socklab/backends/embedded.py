@@ -149,7 +149,7 @@ class EmbeddedLab:
         """Raises LabError, or OSError for what the kernel refused."""
         loop = asyncio.get_running_loop()
         described = [
-            {"name": node.name, "addresses": self.addresses[node.name], "hosts": self._hosts(node, nodes)}
+            {"name": node.name, "aliases": node.aliases, "addresses": self.addresses[node.name]}
             for node in nodes
         ]
         message = {"do": "lab", "kind": kind, "networks": list(networks), "nodes": described}
@@ -167,15 +167,6 @@ class EmbeddedLab:
             if answer["errno"]:
                 raise OSError(answer["errno"], answer["broken"])
             raise LabError(f"the lab could not be made: {answer['broken']}")
-
-    def _hosts(self, node: Node, nodes: Sequence[Node]) -> str:
-        """The lines of a node's /etc/hosts: itself, and those with whom it shares a network, on that network's address."""
-        mine = {network for network, _ in self.addresses[node.name]}
-        lines = []
-        for other in nodes:
-            shared = [address for network, address in self.addresses[other.name] if network in mine]
-            lines += [f"{address} {' '.join([other.name, *other.aliases])}\n" for address in shared[:1]]
-        return "".join(lines)
 
     # what the conductor asks
 

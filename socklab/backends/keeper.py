@@ -133,7 +133,7 @@ class Lab:
         self.isolated = message["kind"] == "netns"
         self.message = message
         self.namespaces: dict[str, int] = {}
-        self.hosts: dict[str, str] = {}
+        self.hosts: dict[str, str] = {}  # node → its hosts file
         self.programs: dict[int, int] = {}
         self.tables_sent: set[str] = set()
         self.scratch = ""
@@ -236,12 +236,24 @@ class Lab:
             (d for d in ("/srv", "/media", "/mnt") if os.path.isdir(d) and not os.listdir(d)), "/media"
         )
         linux.mount("tmpfs", self.scratch, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755")
+        files: dict[tuple[str, ...], str] = {}
         for node in self.message["nodes"]:
-            _write(
-                f"{self.scratch}/{node['name']}.hosts", "127.0.0.1 localhost\n::1 localhost\n" + node["hosts"]
-            )
+            # Nodes on the same networks see the same names, so they share one file.
+            mine = tuple(network for network, _ in node["addresses"])
+            if mine not in files:
+                files[mine] = f"{self.scratch}/hosts{len(files)}"
+                _write(files[mine], "127.0.0.1 localhost\n::1 localhost\n" + self.names_on(mine))
+            self.hosts[node["name"]] = files[mine]
         # Names that no hosts file has: there is no name server here, so let the question fail at once.
         _write(f"{self.scratch}/resolv.conf", "")
+
+    def names_on(self, networks: tuple[str, ...]) -> str:
+        """The lines of hosts(5) for whoever is on these networks: each node by the address on the first one they share."""
+        lines = []
+        for node in self.message["nodes"]:
+            shared = [address for network, address in node["addresses"] if network in networks]
+            lines += [f"{address} {' '.join([node['name'], *node['aliases']])}\n" for address in shared[:1]]
+        return "".join(lines)
 
     def enter(self, node: str) -> None:
         """In a forked child: move to a node."""
@@ -249,9 +261,12 @@ class Lab:
             linux.setns(self.namespaces[node], linux.CLONE_NEWNET)
             linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWUTS)
             socket.sethostname(node[:64])
-            for source, target in ((f"{node}.hosts", "/etc/hosts"), ("resolv.conf", "/etc/resolv.conf")):
+            for source, target in (
+                (self.hosts[node], "/etc/hosts"),
+                (f"{self.scratch}/resolv.conf", "/etc/resolv.conf"),
+            ):
                 if os.path.exists(target):
-                    linux.mount(f"{self.scratch}/{source}", os.path.realpath(target), None, linux.MS_BIND)
+                    linux.mount(source, os.path.realpath(target), None, linux.MS_BIND)
 
     # programs
 

@@ -163,7 +163,9 @@ def test_a_full_disk_is_said_so(folder: Folder) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to mount a small file system in a namespace of its own")
     (folder.path / "runs").mkdir()
-    folder.scenario(SCENARIO.replace("{alice: hello}\n  - expect", "{alice: {text: hello, repeat: 20000}}\n  - expect"))
+    folder.scenario(
+        SCENARIO.replace("{alice: hello}\n  - expect", "{alice: {text: hello, repeat: 20000}}\n  - expect")
+    )
     script = f"mount -t tmpfs -o size=8k tmpfs runs && exec {sys.executable} -m socklab.cli play --on process -q echo.scenario.yaml"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script], cwd=folder.path, capture_output=True, text=True, timeout=60
