@@ -82,6 +82,7 @@ class Client:
         self.sock = sock
         self.state = "connecting"  # then open, eof (the peer's FIN has come), closed
         self.stalled = False
+        self.rcvbuf = 0  # the receive buffer to go back to after stall
         self.jobs = collections.deque()  # Send, or (id, "shutdown" | "close"), in order
         self.received = self.sent = 0
         self.mask = 0  # what epoll watches for
@@ -380,6 +381,8 @@ class Agent:
     def do_stall(self, number, message):
         client = self.client_of(message)
         if message.get("rcvbuf"):
+            # socket(7): the kernel doubles what is set, and tells the double.
+            client.rcvbuf = client.rcvbuf or client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, message["rcvbuf"])
         client.stalled = True
         self.watch(client)
@@ -388,6 +391,10 @@ class Agent:
     def do_read(self, number, message):
         client = self.client_of(message)
         client.stalled = False
+        if client.rcvbuf:
+            # A buffer smaller than a segment would let the window open only now and then.
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, client.rcvbuf)
+            client.rcvbuf = 0
         self.watch(client)
         self.answer(number)
 
