@@ -13,8 +13,8 @@ again:
 Why two? If alice's thread waited until carol reads, bob would wait, too. And `pending` has a bound: a client
 who does not read at all is dropped, or the server's memory would be its buffer.
 
-What it leaves out: names, rooms, history; and speed. chat_eventloop.py is the same with one thread, for
-thousands.
+What it leaves out: names, rooms, history. chat_eventloop.py is the same with one thread for all, so that
+thousands of clients are not twice as many threads.
 
 Resource handling: serve_client() closes the connection when both threads are done with it. Under load: if no
 thread can be started, that client is closed; if no descriptor is free, it waits in the backlog.
@@ -41,7 +41,6 @@ MAX_LINE = 65536  # bytes of text in a line; the sender of a longer one is lost 
 MIB = 1024 * 1024
 BACKOFF_S = 0.1  # pause after a failed accept()
 LINGER_S = 1.0  # how long a leaver may take for what it is still owed
-
 
 room = threading.Lock()  # held to join, to leave and to say; so what is said has one order for all
 clients = set()  # those who are in the room
@@ -176,7 +175,7 @@ def accept(listener):
             # Mostly EMFILE: no descriptor is free. The client stays in the backlog, so the next accept()
             # would fail at once, again and again: say it once, and wait a little.
             if not failed:
-                log("accept-failed", error=errno.errorcode.get(error.errno, str(error)), text=error.strerror)
+                log("accept-failed", error=reason(error), text=error.strerror)
             failed = True
             time.sleep(BACKOFF_S)
 
@@ -238,13 +237,13 @@ def join(connection, peer):
         clients.add(client)
         client.here = True
         active = len(clients)
-    hearer = threading.Thread(target=serve_client, args=(client,), name=f"hear-{peer}", daemon=True)
-    log("connected", peer, thread=hearer.name, active=active)
+    name = f"hear-{peer}"
+    log("connected", peer, thread=name, active=active)
     # A signal goes to any thread that does not block it, and only the main thread can act on it. Threads
     # inherit what is blocked.
     signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
-        hearer.start()
+        threading.Thread(target=serve_client, args=(client,), name=name, daemon=True).start()
     except RuntimeError as error:  # no thread to be had
         leave(client, "no-thread")
         connection.close()

@@ -252,7 +252,7 @@ def join_all(room):
             # Mostly EMFILE: no descriptor is free. The listener would stay ready and the loop spin: say it
             # once, and look away for a little.
             if not room.accept_failed:
-                log("accept-failed", error=errno.errorcode.get(error.errno, str(error)), text=error.strerror)
+                log("accept-failed", error=reason(error), text=error.strerror)
             room.accept_failed = True
             listen_again(room, time.monotonic() + BACKOFF_S)
             return

@@ -163,10 +163,15 @@ def remove_stale(path):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)  # a server with a full backlog would keep us waiting
             probe.connect(path)
+        return  # somebody answers
     except ConnectionRefusedError:
+        pass
+    except OSError:
+        return  # no such file, or a server that is busy
+    try:
         os.unlink(path)
     except OSError:
-        pass  # no such file, or a server that is busy
+        pass  # the folder is not ours; bind() will say that the name is taken
 
 
 def accept(listener):
@@ -179,7 +184,7 @@ def accept(listener):
             # Mostly EMFILE: no descriptor is free. The client stays in the backlog, so the next accept()
             # would fail at once, again and again: say it once, and wait a little.
             if not failed:
-                log("accept-failed", error=errno.errorcode.get(error.errno, str(error)), text=error.strerror)
+                log("accept-failed", error=reason(error), text=error.strerror)
             failed = True
             time.sleep(BACKOFF_S)
 
@@ -193,8 +198,9 @@ def peer_of(connection, address):
 
 
 def tune(connection):
-    # A client whose machine lost its power or its cable says nothing for ever. Let the kernel ask whether it
-    # is alive.
+    # A client whose machine lost its power or its cable says nothing for ever: let the kernel ask whether it
+    # is alive. (It asks while nothing is on its way to the client. Else it sends that again and again, and
+    # gives up after a quarter of an hour; a shorter limit would hit a living client that makes a pause.)
     idle, interval, count = KEEPALIVE
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
@@ -251,9 +257,10 @@ def main():
         parser.error("argument --unix: expected a path or @NAME")
     place = args.unix or name_of((args.host, args.port))
     try:
-        listener = (
-            listen_unix(args.unix, args.backlog) if args.unix else listen(args.host, args.port, args.backlog)
-        )
+        if args.unix:
+            listener = listen_unix(args.unix, args.backlog)
+        else:
+            listener = listen(args.host, args.port, args.backlog)
     except (OSError, UnicodeError) as error:
         refuse(place, error, "choose another --unix path" if args.unix else None)
     try:

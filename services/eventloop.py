@@ -154,8 +154,9 @@ def listen(host, port, backlog):
 
 
 def tune(connection):
-    # A client whose machine lost its power or its cable says nothing for ever. Let the kernel ask whether it
-    # is alive.
+    # A client whose machine lost its power or its cable says nothing for ever: let the kernel ask whether it
+    # is alive. (It asks while nothing is on its way to the client. Else it sends that again and again, and
+    # gives up after a quarter of an hour; a shorter limit would hit a living client that makes a pause.)
     idle, interval, count = KEEPALIVE
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
@@ -244,11 +245,7 @@ def serve(listener):
                 # Mostly EMFILE: no descriptor is free. The listener would stay ready and the loop spin: say
                 # it once, and look away for a little.
                 if not accept_failed:
-                    log(
-                        "accept-failed",
-                        error=errno.errorcode.get(error.errno, str(error)),
-                        text=error.strerror,
-                    )
+                    log("accept-failed", error=reason(error), text=error.strerror)
                 accept_failed, accept_again = True, time.monotonic() + BACKOFF_S
                 selector.unregister(listener)
         if listener not in selector.get_map() and time.monotonic() >= accept_again:

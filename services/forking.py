@@ -127,8 +127,9 @@ def run(main):
 
 
 def tune(connection):
-    # A client whose machine lost its power or its cable says nothing for ever. Let the kernel ask whether it
-    # is alive.
+    # A client whose machine lost its power or its cable says nothing for ever: let the kernel ask whether it
+    # is alive. (It asks while nothing is on its way to the client. Else it sends that again and again, and
+    # gives up after a quarter of an hour; a shorter limit would hit a living client that makes a pause.)
     idle, interval, count = KEEPALIVE
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
@@ -193,7 +194,7 @@ class EchoServer(socketserver.ForkingMixIn, socketserver.TCPServer):
             # would fail at once, again and again: say it once, and wait a little. The library ignores the
             # error and comes back.
             if not self.accept_failed:
-                log("accept-failed", error=errno.errorcode.get(error.errno, str(error)), text=error.strerror)
+                log("accept-failed", error=reason(error), text=error.strerror)
             self.accept_failed = True
             time.sleep(BACKOFF_S)
             raise

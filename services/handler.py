@@ -125,8 +125,9 @@ def run(main):
 
 
 def tune(connection):
-    # A client whose machine lost its power or its cable says nothing for ever. Let the kernel ask whether it
-    # is alive.
+    # A client whose machine lost its power or its cable says nothing for ever: let the kernel ask whether it
+    # is alive. (It asks while nothing is on its way to the client. Else it sends that again and again, and
+    # gives up after a quarter of an hour; a shorter limit would hit a living client that makes a pause.)
     idle, interval, count = KEEPALIVE
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
@@ -186,11 +187,7 @@ class EchoServer(socketserver.TCPServer):
                 # Mostly EMFILE: no descriptor is free, and the client stays in the backlog. Say it once, wait
                 # a little.
                 if not failed:
-                    log(
-                        "accept-failed",
-                        error=errno.errorcode.get(error.errno, str(error)),
-                        text=error.strerror,
-                    )
+                    log("accept-failed", error=reason(error), text=error.strerror)
                 failed = True
                 time.sleep(BACKOFF_S)
 

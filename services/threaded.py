@@ -129,8 +129,9 @@ def run(main):
 
 
 def tune(connection):
-    # A client whose machine lost its power or its cable says nothing for ever. Let the kernel ask whether it
-    # is alive.
+    # A client whose machine lost its power or its cable says nothing for ever: let the kernel ask whether it
+    # is alive. (It asks while nothing is on its way to the client. Else it sends that again and again, and
+    # gives up after a quarter of an hour; a shorter limit would hit a living client that makes a pause.)
     idle, interval, count = KEEPALIVE
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle)
@@ -168,27 +169,20 @@ class EchoHandler(socketserver.BaseRequestHandler):
             self.why = reason(error)
 
     def finish(self):
-        self.server.served.discard(self.client_address)
-        log(
-            "disconnected",
-            name_of(self.client_address),
-            why=self.why,
-            bytes=self.echoed,
-            **self.server.facts(),
-        )
+        self.server.served.discard(self.request)
+        facts = {"why": self.why, "bytes": self.echoed, **self.server.facts()}
+        log("disconnected", name_of(self.client_address), **facts)
 
 
 class EchoServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True  # SO_REUSEADDR: the port may be bound though old connections are in TIME_WAIT
-    block_on_close = (
-        False  # server_close() must not wait for workers: without daemon_threads they may stay long
-    )
+    block_on_close = False  # server_close() must not wait for workers: they may stay long
 
     def __init__(self, host, port, backlog):
         # The library asks for IPv4 unless told otherwise; getaddrinfo() says what the host is.
         self.address_family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         self.request_queue_size = backlog  # listen()'s argument; the library's own is 5
-        self.served = set()  # the addresses of the clients being served
+        self.served = set()  # the connections of the clients being served
         self.accept_failed = False
         super().__init__(address, EchoHandler)  # socket, bind, listen
 
@@ -205,7 +199,7 @@ class EchoServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
             # would fail at once, again and again: say it once, and wait a little. The library ignores the
             # error and comes back.
             if not self.accept_failed:
-                log("accept-failed", error=errno.errorcode.get(error.errno, str(error)), text=error.strerror)
+                log("accept-failed", error=reason(error), text=error.strerror)
             self.accept_failed = True
             time.sleep(BACKOFF_S)
             raise
@@ -213,12 +207,12 @@ class EchoServer(socketserver.ThreadingMixIn, socketserver.TCPServer):
         return connection, address
 
     def process_request(self, request, client_address):
-        self.served.add(client_address)  # before its thread starts, or the thread might be done before
+        self.served.add(request)  # before its thread starts, or the thread might be done before
         super().process_request(request, client_address)
 
     def handle_error(self, request, client_address):
         """Called if a handler raises or no thread can be started; the library's own prints a traceback."""
-        self.served.discard(client_address)
+        self.served.discard(request)
         log("error", name_of(client_address), text=repr(sys.exception()), **self.facts())
 
 

@@ -7,7 +7,8 @@ state, not even which clients there are, and so no line in the log for each of t
 second client waits until the first has left; here there is no "first" and no "leaving".
 
 What it leaves out: nothing of an echo; but UDP itself loses datagrams, when a buffer on the way is full, and
-tells nobody. udp_registry.py shows how clients of UDP say that they are there.
+tells nobody. On a host with several addresses the kernel chooses the one that an answer comes from, mostly,
+not always, the one that was asked. udp_registry.py shows how clients of UDP say that they are there.
 
 Under load: what arrives faster than it is answered waits in the receive buffer, and past its end the kernel
 throws it away. An answer that would have to wait for room in the send buffer is thrown away here, so that one

@@ -241,9 +241,8 @@ def handle(registry, data, address, secret):
 def serve(sock, registry, secret):
     failures = Failures()
     while True:
-        select.select(
-            [sock], [], [], next_expiry(registry)
-        )  # wakes for a datagram, or for the end of a lease
+        # Wait for a datagram or for the end of a lease, whichever comes first.
+        select.select([sock], [], [], next_expiry(registry))
         for _ in range(BATCH):
             try:
                 data, address = sock.recvfrom(MAX_DATAGRAM, socket.MSG_DONTWAIT)
