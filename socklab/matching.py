@@ -423,6 +423,8 @@ class _Matcher:
         self.family = family
         self.kind = pattern.kind
         self._members: dict[int, _Matcher] = {}
+        self._literals: list[bytes] = []
+        """What has to stand in a message for the expression to match at all."""
         if family:
             mark = "\x00n\x00"  # no text of a scenario has a NUL in it
             filled = expand_value(pattern, {**values, "n": mark})
@@ -432,6 +434,8 @@ class _Matcher:
                 else "([0-9]+)".join(map(re.escape, filled.split(mark)))
             )
             self._regex = re.compile(body if self.kind == "regex" else _bounded(body))
+            if self.kind == "contains":
+                self._literals = [part.encode(errors="surrogateescape") for part in filled.split(mark)]
             return
         filled = expand_value(pattern, values)
         self.text = filled
@@ -440,6 +444,7 @@ class _Matcher:
         )
         if self.kind == "contains":
             self._regex = re.compile(_bounded(re.escape(filled)))
+            self._literals = [self.value]
         elif self.kind == "regex":
             self._regex = re.compile(filled)
 
@@ -469,6 +474,8 @@ class _Matcher:
             return _Match(message.text) if message.data == self.value else None
         if self.kind == "bytes":
             return _Match(message.text) if self.value in message.data else None
+        if any(part not in message.data for part in self._literals):
+            return None  # told much faster than by the expression
         found = self._regex.search(message.text)
         if found is None:
             return None

@@ -108,7 +108,7 @@ class Server:
 
     def listening(self) -> list[Socket]:
         """Its sockets in LISTEN (UDP: bound) that a client could reach, from the kernel's table."""
-        table = self.lab.sockets(self.node)
+        table = self.lab.sockets(self.node, listening=self.service.protocol == "tcp")
         if self.service.protocol == "unix":
             return table.listening_unix(self.service.path or "")
         if self.port is None:

@@ -118,8 +118,11 @@ class Lab(Protocol):
     def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
         """Signal a program's main process, or with `group` everything in its process group. Ended already: nothing happens."""
 
-    def sockets(self, node: str) -> SocketTable:
-        """The sockets that the kernel has on a node at this moment, read without touching any of them."""
+    def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
+        """The sockets that the kernel has on a node at this moment, read without touching any of them.
+
+        With `listening` only TCP sockets in LISTEN: much less work for the kernel, so it may be asked often.
+        """
 
     async def stop(self) -> None:
         """End every program, remove every node. May be called twice, and after half a start."""

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from socklab.backends import CannotStart, Completed, LabError, Node, OnLine, Program
+from socklab.backends import CannotStart, Completed, LabError, Node, OnLine, Program, sockdiag
 from socklab.sockets import SocketTable
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -24,6 +24,7 @@ AGENT = Path(__file__).resolve().parent.parent.parent / "clients" / "agent.py"
 LONGEST_LINE = 65536  # bytes; a longer one is handed on in pieces
 ADMIN_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _PACKET = 1 << 20
+_TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")  # as the keeper sends them
 
 
 class Keeper:
@@ -143,7 +144,8 @@ class EmbeddedLab:
         self._answers: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._running: dict[int, _Running] = {}
         self._early: dict[int, int] = {}
-        self._tables: dict[str, list[int]] = {}
+        self._tables: dict[str, list[tuple[str, int]]] = {}
+        self._diagnoses: dict[str, socket.socket] = {}
 
     async def start(self, kind: str, networks: Sequence[str], nodes: Sequence[Node]) -> None:
         """Raises LabError, or OSError for what the kernel refused."""
@@ -297,21 +299,28 @@ class EmbeddedLab:
         except ProcessLookupError:
             pass
 
-    def sockets(self, node: str) -> SocketTable:
-        protocols = ("tcp", "tcp", "udp", "udp", "unix")
-        if node in self._tables:
-            return SocketTable.parse(
-                (protocol, _read_table(d)) for protocol, d in zip(protocols, self._tables[node], strict=False)
-            )
-        return self._host_sockets()
+    def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
+        if listening:
+            try:
+                return SocketTable(sockdiag.listening(self._diagnosis_of(node)))
+            except OSError:
+                pass  # this kernel has no inet_diag; /proc tells it too
+        tables = self._tables.get(node) or self._host_tables()
+        return SocketTable.parse((protocol, _read_table(descriptor)) for protocol, descriptor in tables)
 
-    def _host_sockets(self) -> SocketTable:
-        names = ("tcp", "tcp6", "udp", "udp6", "unix")
-        return SocketTable.parse(
-            (name.removesuffix("6"), Path(f"/proc/self/net/{name}").read_text())
-            for name in names
-            if os.path.exists(f"/proc/self/net/{name}")
-        )
+    def _diagnosis_of(self, node: str) -> socket.socket:
+        if node not in self._diagnoses:
+            self._diagnoses[node] = sockdiag.open_here()
+        return self._diagnoses[node]
+
+    def _host_tables(self) -> list[tuple[str, int]]:
+        """The tables of the network namespace that we are in ourselves, for nodes that have none of their own."""
+        if "" not in self._tables:
+            paths = [(name.removesuffix("6"), f"/proc/self/net/{name}") for name in _TABLES]
+            self._tables[""] = [
+                (protocol, os.open(path, os.O_RDONLY)) for protocol, path in paths if os.path.exists(path)
+            ]
+        return self._tables[""]
 
     async def stop(self) -> None:
         self._keeper.labs.discard(self)
@@ -319,10 +328,13 @@ class EmbeddedLab:
             asyncio.get_running_loop().remove_reader(self._control)
             self._control.close()  # the lab reads its end, and ends
             self._control = None
-        for descriptors in self._tables.values():
-            for each in descriptors:
-                os.close(each)
+        for tables in self._tables.values():
+            for _, descriptor in tables:
+                os.close(descriptor)
         self._tables.clear()
+        for diagnosis in self._diagnoses.values():
+            diagnosis.close()
+        self._diagnoses.clear()
         self._fail("the lab has been stopped")
         if self._gone is not None:
             gone, self._gone = self._gone, None
@@ -397,9 +409,13 @@ class EmbeddedLab:
 
     def _outer_pid(self, node: str, answer: dict[str, Any], descriptors: list[int]) -> int:
         """The process's number as we see it, from its pidfd (pidfd_open(2)); the tables that came beside it are kept."""
-        handle, *tables = descriptors
-        if tables:
-            self._tables[node] = tables
+        handle, *rest = descriptors
+        if rest:
+            diagnosis, *tables = rest
+            self._diagnoses[node] = socket.socket(fileno=diagnosis)
+            self._tables[node] = [
+                (name.removesuffix("6"), each) for name, each in zip(_TABLES, tables, strict=False)
+            ]
         try:
             for line in Path(f"/proc/self/fdinfo/{handle}").read_text().splitlines():
                 if line.startswith("Pid:"):

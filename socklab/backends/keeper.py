@@ -32,6 +32,7 @@ from rtnetlink import Links
 sys.path.pop(0)
 
 PACKET = 1 << 20
+_NETLINK_SOCK_DIAG = 4
 _TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
 _RESET: tuple[signal.Signals, ...] = (
     signal.SIGPIPE,
@@ -331,17 +332,19 @@ class Lab:
             os.close(each)
 
     def tables(self, node: str) -> list[int]:
-        """The socket tables of a node, open; whoever has them reads them anew from the start at any time (proc(5))."""
+        """What reads a node's sockets: a netlink socket for sock_diag(7), and the tables of proc(5), open, for whoever has
+        them to read anew at any time."""
         if not self.isolated or node in self.tables_sent:
             return []
         self.tables_sent.add(node)
         here = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         try:
             linux.setns(self.namespaces[node], linux.CLONE_NEWNET)
+            diagnosis = socket.socket(socket.AF_NETLINK, socket.SOCK_DGRAM, _NETLINK_SOCK_DIAG).detach()
+            names = [name for name in _TABLES if os.path.exists(f"/proc/self/net/{name}")]
             return [
-                os.open(f"/proc/self/net/{name}", os.O_RDONLY | os.O_CLOEXEC)
-                for name in _TABLES
-                if os.path.exists(f"/proc/self/net/{name}")
+                diagnosis,
+                *(os.open(f"/proc/self/net/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in names),
             ]
         finally:
             linux.setns(here, linux.CLONE_NEWNET)
@@ -412,6 +415,11 @@ def _spread(descriptors: list[int], problem: int) -> int:
     os.closerange(3, problem)
     os.closerange(problem + 1, 1 << 20)
     return problem
+
+
+def _open_table(path: str) -> int:
+    """Without IPv6 its tables are not there; an empty file stands for them."""
+    return os.open(path if os.path.exists(path) else os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 
 
 def _read_all(descriptor: int) -> bytes:
