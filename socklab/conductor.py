@@ -17,7 +17,7 @@ from socklab import faults
 from socklab.agents import Agent
 from socklab.backends import LINKS, NETWORKS, REJECT, Backend, Lab, LabError, Network, Node
 from socklab.history import Event, History, to_wire
-from socklab.judge import JOIN_GRACE, Failed, Judge
+from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
 from socklab.matching import DATAGRAM, LINE, Inbox
 from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
@@ -368,6 +368,8 @@ class _Play:
 
     async def _steps(self, steps: Sequence[Step], path: str) -> None:
         for number, step in enumerate(steps, 1):
+            if step.verb not in ASSERTING and (watched := _to_be_quiet(steps[number:])):
+                await self._sync(watched)  # what has come before this step shall not be taken for its effect
             await self._one(step, f"{path}{number}")
 
     async def _one(self, step: Step, path: str) -> None:
@@ -457,6 +459,9 @@ class _Play:
         if self.framing == DATAGRAM and (options.to is None or self.services[options.to].protocol == "udp"):
             await self._open_datagram(client, options)
             return None
+        if client.open and client.inbox.ended is None:
+            # The end of the connection may be on its way: of a server that was just stopped, say.
+            await self._until(lambda: client.inbox.ended is not None, 0.2 * self.patience)
         if client.open and client.inbox.ended is None:
             raise LabError(f"{name} is connected already; close: {name} first")
         if client.open:
@@ -748,6 +753,16 @@ class _Play:
             server_log(e for e in self.history if e.node in self.servers),
             cause,
         )
+
+
+def _to_be_quiet(steps: Sequence[Step]) -> list[str]:
+    """Whose silence is asked for before the next step that does something."""
+    names: list[str] = []
+    for step in steps:
+        if step.verb not in ASSERTING:
+            break
+        names += [name for name, _ in step.windows]
+    return names
 
 
 def _cut(message: bytes, pieces: Sequence[str]) -> list[bytes]:

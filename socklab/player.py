@@ -137,4 +137,4 @@ async def play_all(
 
 def default_jobs() -> int:
     """Plays mostly wait for one another's messages, so there may be more of them than cores."""
-    return 2 * len(os.sched_getaffinity(0))
+    return 3 * len(os.sched_getaffinity(0))
