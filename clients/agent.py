@@ -57,6 +57,7 @@ WORDS = {
 }
 OPTIONS = {
     "nodelay": (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    "maxseg": (socket.IPPROTO_TCP, socket.TCP_MAXSEG),
     "keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
     "keepidle": (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
     "keepintvl": (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL),

@@ -18,6 +18,7 @@ from socklab.agents import Agent
 from socklab.backends import LINKS, NETWORKS, REJECT, Backend, Lab, LabError, Network, Node
 from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
+from socklab.language import LINK_VERBS
 from socklab.matching import DATAGRAM, LINE, Inbox
 from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
@@ -26,8 +27,10 @@ from socklab.verdict import Failure, Result, Verdict, likely_cause, server_log
 
 LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
+ETHERNET_SEGMENT = (
+    1448  # bytes; loopback's own 64 KiB do not fit into the small buffer of a client that stalls
+)
 STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
-LINK_VERBS = ("partition", "isolate", "cut", "reject", "heal")
 
 
 @dataclass
@@ -500,6 +503,8 @@ class _Play:
         arguments: dict[str, Any] = {"client": client.name, "kind": kind, "to": to}
         if kind != "udp":
             arguments["limit"] = limit
+        if kind == "tcp" and NETWORKS not in self.lab.can:
+            arguments["options"] = {"maxseg": ETHERNET_SEGMENT}
         if kind != "unix" and (bind := self._bind(client, options)):
             arguments["bind"] = bind
         reply = await client.agent.ask("open", **arguments)

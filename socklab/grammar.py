@@ -16,6 +16,27 @@ from socklab.source import Map, Mark, Problem, Scalar, Seq, Tree, kind_of, neare
 Schema = dict[str, Any]
 
 VARIABLE = r"\{[A-Za-z_][A-Za-z0-9_]*\}"
+_VARIABLE: Schema = {"type": "string", "pattern": f"^{VARIABLE}$"}
+"""A matrix variable, whose value is known only when it is put in."""
+_WITH_VARIABLE: Schema = {"type": "string", "pattern": VARIABLE}
+"""A text that is made with one, like "{size}ms"."""
+MAX_SIZE = 999_999_999
+TRUE, FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+
+
+def whole_number(tree: Tree) -> int | None:
+    """The whole number that a scalar without quotes is to every reader of YAML 1.2 (its core schema), else None."""
+    if not isinstance(tree, Scalar) or not tree.plain or len(tree.text) > 30:
+        return None
+    text = tree.text
+    if re.fullmatch(r"[-+]?[0-9]+", text):
+        return int(text)
+    if re.fullmatch(r"0o[0-7]+|0x[0-9a-fA-F]+", text):
+        return int(text, 0)
+    if re.fullmatch(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", text):
+        number = float(text)
+        return int(number) if number.is_integer() else None
+    return None
 
 
 class Str(str):
@@ -81,14 +102,21 @@ class Word(Type):
     def parse(self, tree: Tree) -> Str:
         if not isinstance(tree, Scalar) or not re.fullmatch(self.pattern, tree.text):
             problem = self.wrong(tree)
-            if isinstance(tree, Scalar) and self.choices:
-                problem.message += (
-                    "." + nearest(tree.text, self.choices) if nearest(tree.text, self.choices) else ""
-                )
+            if isinstance(tree, Scalar) and (close := nearest(tree.text, self.choices)):
+                problem.message += f".{close}"
             raise problem
+        if tree.plain and (tree.empty or tree.text in TRUE + FALSE):
+            raise Problem(
+                tree.mark,
+                f'expected {self.what}; {tree.text} is no text to other readers of YAML, write "{tree.text}"',
+            )
         return Str.of(tree)
 
     def schema(self) -> Schema:
+        return {"anyOf": [self.key_schema(), _WITH_VARIABLE]}
+
+    def key_schema(self) -> Schema:
+        """Where a matrix variable cannot stand."""
         if self.choices:
             return {"enum": list(self.choices)}
         return {"type": "string", "pattern": f"^(?:{self.pattern})$"}
@@ -108,12 +136,12 @@ class Number(Type):
     what: str = "a whole number"
 
     def parse(self, tree: Tree) -> int:
-        if not isinstance(tree, Scalar) or not tree.plain or not re.fullmatch(r"-?[0-9]{1,12}", tree.text):
+        number = whole_number(tree)
+        if number is None:
             problem = self.wrong(tree)
             if isinstance(tree, Scalar) and not tree.plain and re.fullmatch(r"-?[0-9]+", tree.text):
                 problem.message += "; a number stands without quotes"
             raise problem
-        number = int(tree.text)
         if not self.minimum <= number <= self.maximum:
             raise Problem(
                 tree.mark, f"expected {self.what} from {self.minimum} to {self.maximum}, got {number}"
@@ -122,15 +150,15 @@ class Number(Type):
 
     def schema(self) -> Schema:
         number = {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
-        return {"anyOf": [number, {"type": "string", "pattern": f"^{VARIABLE}$"}]}
+        return {"anyOf": [number, _VARIABLE]}
 
 
 class Setting(Number):
     """A whole number, or true and false for 1 and 0."""
 
     def parse(self, tree: Tree) -> int:
-        if isinstance(tree, Scalar) and tree.plain and tree.text in ("true", "false"):
-            return int(tree.text == "true")
+        if isinstance(tree, Scalar) and tree.plain and tree.text in TRUE + FALSE:
+            return int(tree.text in TRUE)
         return super().parse(tree)
 
     def schema(self) -> Schema:
@@ -144,14 +172,34 @@ class Flag(Type):
     what: str = "true"
 
     def parse(self, tree: Tree) -> bool:
-        if not isinstance(tree, Scalar) or not tree.plain or tree.text != "true":
+        if not isinstance(tree, Scalar) or not tree.plain or tree.text not in TRUE:
             raise Problem(
                 tree.mark, f"expected true, got {kind_of(tree)}; leave the key out for the opposite"
             )
         return True
 
     def schema(self) -> Schema:
-        return {"const": True}
+        return {"anyOf": [{"const": True}, _VARIABLE]}
+
+
+@dataclass(frozen=True)
+class Size(Type):
+    """A number of bytes, or one of a few words; as it is written."""
+
+    words: tuple[str, ...]
+    what: str
+
+    def parse(self, tree: Tree) -> Str:
+        if isinstance(tree, Scalar) and tree.text in self.words:
+            return Str.of(tree)
+        number = whole_number(tree)
+        if number is None or not 1 <= number <= MAX_SIZE:
+            raise self.wrong(tree)
+        return Str.of(Scalar(str(number), True, tree.mark))
+
+    def schema(self) -> Schema:
+        number = {"type": "integer", "minimum": 1, "maximum": MAX_SIZE}
+        return {"anyOf": [number, {"enum": list(self.words)}, _VARIABLE]}
 
 
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0}
@@ -174,10 +222,8 @@ class Duration(Type):
         return float(found.group(1)) * _UNITS[found.group(2)]
 
     def schema(self) -> Schema:
-        return {
-            "type": "string",
-            "pattern": rf"^(?:[0-9]{{1,9}}(?:\.[0-9]{{1,9}})?(us|ms|s|min)|{VARIABLE})$",
-        }
+        written = {"type": "string", "pattern": r"^[0-9]{1,9}(?:\.[0-9]{1,9})?(us|ms|s|min)$"}
+        return {"anyOf": [written, _WITH_VARIABLE]}
 
 
 @dataclass(frozen=True)
@@ -218,7 +264,7 @@ class MapOf(Type):
     def schema(self) -> Schema:
         return {
             "type": "object",
-            "propertyNames": self.key.schema(),
+            "propertyNames": self.key.key_schema(),
             "additionalProperties": self.value.schema(),
             "minProperties": self.minimum,
         }

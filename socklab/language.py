@@ -21,6 +21,7 @@ from socklab.grammar import (
     Schema,
     Setting,
     Shapes,
+    Size,
     Text,
     Type,
     Variants,
@@ -65,14 +66,7 @@ PAYLOAD_FIELDS = {
         Number(1, MEGA, "a number of repetitions"), "the text so many times over, as one message"
     ),
     "pieces": Field(
-        ListOf(
-            Shapes(
-                'a size or "rest"',
-                scalar=Word(
-                    r"[1-9][0-9]{0,8}|rest|each", 'a size in bytes, "rest", or "each" (byte by byte)'
-                ),
-            )
-        ),
+        ListOf(Size(("rest", "each"), 'a size in bytes, "rest", or "each" (byte by byte)')),
         "send it in pieces of so many bytes",
     ),
     "pause": Field(Duration(), "wait so long between pieces or messages"),
@@ -300,6 +294,19 @@ VERBS: dict[str, Field] = {
     ),
     "wait": Field(Duration(), "let time pass (rare: a note: says why)"),
 }
+LATER = (
+    "drop",
+    "loss",
+    "delay",
+    "duplicate",
+    "reorder",
+    "corrupt",
+    "rate",
+    "unplug",
+    "plug",
+    "sockets",
+)
+"""Verbs of the language that this version does not play."""
 MODIFIERS: dict[str, Field] = {
     "within": Field(Duration(), "the limit of this step (default 2s)"),
     "during": Field(STEPS, "undo this fault after these steps"),
@@ -314,6 +321,7 @@ MODIFIES = {
     "during": ("partition", "isolate", "cut", "reject", "pause", "stall"),
     "as": ("expect",),
 }
+LINK_VERBS = ("partition", "isolate", "cut", "reject", "heal")
 CONNECT_MODIFIERS = {name: CONNECT_OPTIONS[name] for name in ("to", "port", "from", "fails")}
 
 
@@ -339,6 +347,11 @@ class StepType(Type):
         marks: dict[str, Mark] = {}
         for key, value in tree.items:
             word = key.text
+            if word in LATER:
+                raise Problem(
+                    key.mark,
+                    f"{word}: comes with a later version of socklab; this one knows the faults partition, isolate, cut and reject",
+                )
             if word not in VERBS and word not in allowed:
                 close = nearest(word, [*VERBS, *allowed])
                 raise Problem(
@@ -401,7 +414,11 @@ CLIENT = Shapes(
         "a client with its options",
     ),
 )
-CLAUSE = Word(r"(echo|chat|udp-echo|registry)\.[1-9][0-9]*", "a clause of a contract, like chat.2")
+CLAUSE = Word(
+    r"(echo|chat|udp-echo|registry)\.[1-9][0-9]*",
+    "a clause of a contract, like chat.2",
+    tuple(f"{contract}.{i}" for contract, last in CONTRACTS.items() for i in range(1, last + 1)),
+)
 SCENARIO = Fields(
     {
         "title": Field(TEXT, "what it shows, as a sentence", required=True),

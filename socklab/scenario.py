@@ -10,6 +10,7 @@ import base64
 import binascii
 import itertools
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -18,7 +19,7 @@ from typing import Any, cast
 
 from socklab.grammar import MapOf, Record, Str
 from socklab.language import CONNECT_MODIFIERS, CONTRACTS, MAX_CLIENTS, MEGA, RESERVED, SCENARIO
-from socklab.source import Map, Mark, Problem, Scalar, Seq, Source, Tree, nearest
+from socklab.source import Map, Mark, Problem, Scalar, Seq, Source, Tree, nearest, printable
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ class Pattern:
         if isinstance(self.value, bytes):
             return f"the bytes {self.value[:40]!r}" + ("…" if len(self.value) > 40 else "")
         if self.kind == "regex":
-            return f"/{self.value}/"
-        return f'exactly "{self.value}"' if self.kind == "is" else f'"{self.value}"'
+            return f"/{printable(self.value)}/"
+        text = f'"{printable(self.value)}"'
+        return f"exactly {text}" if self.kind == "is" else text
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,8 @@ def _substitute(tree: Tree, values: Mapping[str, str]) -> Tree:
     if isinstance(tree, Scalar):
         whole = re.fullmatch(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", tree.text)
         if whole and whole[1] in values:
-            return Scalar(values[whole[1]], True, tree.mark)
+            value = Scalar(values[whole[1]], True, tree.mark)
+            return replace(value, plain=False) if value.empty else value  # only in quotes is it a value
         text = _PLACEHOLDER.sub(lambda m: values.get(m[1] or "", m[0]), tree.text)
         return replace(tree, text=text)
     if isinstance(tree, Seq):
@@ -278,12 +281,17 @@ class _Reader:
         self.groups: dict[str, tuple[str, ...]] = {}
         self.ever_connected: set[str] = set()
         self.closed: set[str] = set()
+        self.half_closed: set[str] = set()
+        self.rounds = 0
+        """In how many repeat: we are."""
+        self.second_round = False
         self.unconnected: dict[str, tuple[Mark, str]] = {}
 
     def read(self) -> list[Scenario]:
         record = self.record
         services = _listed(record["service"])
         more = _listed(record.get("services", []))
+        self._check_services(services, more)
         self.clients = self._clients(record["clients"], services + more)
         self.servers = {"server", *more}
         self.datagrams = self._contract() in ("udp-echo", "registry")
@@ -317,6 +325,17 @@ class _Reader:
             )
             for service in services
         ]
+
+    def _check_services(self, services: list[Str], more: list[Str]) -> None:
+        for i, name in enumerate([*services, *more]):
+            # Under test it is called server anyway, so there a service of this name is clear.
+            if name in RESERVED and not (name == "server" and name in services and name not in more):
+                raise Problem(
+                    name.mark,
+                    f'"{name}" is a word of the language; a service with this name cannot be played here',
+                )
+            if name in [*services, *more][:i]:
+                raise Problem(name.mark, f'the service "{name}" is named twice')
 
     def _contract(self) -> str | None:
         clauses = self.record.get("clauses")
@@ -446,6 +465,8 @@ class _Reader:
                 len(step.expects) != 1
                 or step.expects[0][1].kind not in ("sequence", "set")
                 or len(step.expects[0][1].patterns) != 1
+                or step.expects[0][1].count != 1
+                or step.expects[0][1].family
             ):
                 raise Problem(
                     record.marks["as"], "as: keeps one message: expect one thing of one client in this step"
@@ -488,11 +509,15 @@ class _Reader:
             self._must_be_connected(client, names[0].mark, step.verb)
         if step.verb in ("close", "abort"):
             self.closed.update(clients)
+        elif step.verb == "half-close":
+            self.half_closed.update(clients)
         return replace(step, names=clients)
 
     def _must_be_connected(self, client: str, mark: Mark, verb: str) -> None:
         if client in self.closed:
             raise Problem(mark, f"{verb}: {client} closed its socket before; connect it again first")
+        if verb == "send" and client in self.half_closed:
+            raise Problem(mark, f"send: {client} half-closed its connection before, it can send no more")
         if client not in self.ever_connected and not self.datagrams:
             self.unconnected.setdefault(client, (mark, verb))
 
@@ -524,6 +549,7 @@ class _Reader:
             if options_.fails is None:
                 self.ever_connected.add(client)
                 self.closed.discard(client)
+                self.half_closed.discard(client)
         return replace(step, connects=tuple(connects))
 
     def _no_doubles(self, names: list[str], mark: Mark) -> None:
@@ -576,14 +602,22 @@ class _Reader:
             self._server(to) if to is not None else None,
         )
 
+    def _known(self, local: set[str]) -> set[str]:
+        """The names that a text may have in {braces} here."""
+        return self.captures | local | ({"round"} if self.rounds else set()) | set(dict(self.values))
+
     def _check_text(self, text: Str, local: set[str]) -> None:
         """Placeholders that nobody fills are found before anything starts."""
-        known = self.captures | local | {"round"} | set(dict(self.values))
-        for name in placeholders(text):
+        known = self._known(local)
+        for name in sorted(placeholders(text)):
             if name == "n" and "n" not in known:
                 raise Problem(
                     text.mark,
                     "{n} counts with lines: (send) or count: (expect); write {{n}} for the characters",
+                )
+            if name == "round" and name not in known:
+                raise Problem(
+                    text.mark, "{round} counts the rounds of repeat:; write {{round}} for the characters"
                 )
             if name not in known:
                 hint = nearest(name, known) or f" To write the characters, double the braces: {{{{{name}}}}}"
@@ -617,7 +651,7 @@ class _Reader:
 
     def _expectation(self, content: Any) -> Expectation:
         if isinstance(content, list):
-            return Expectation("sequence", tuple(self._pattern(text) for text in content))
+            return Expectation("sequence", self._texts(content))
         if isinstance(content, Str):
             if content in ("eof", "reset") and content.plain:
                 return Expectation(str(content))
@@ -633,7 +667,7 @@ class _Reader:
             value = record["exactly"]
             if isinstance(value, Str) and value == "sent" and value.plain:
                 return Expectation("sent")
-            return Expectation("exactly", tuple(self._pattern(text) for text in _listed(value)))
+            return Expectation("exactly", self._texts(_listed(value)))
         if "error" in record:
             return Expectation("error", word=str(record["error"]))
         if "exit" in record:
@@ -664,19 +698,28 @@ class _Reader:
             return Expectation(kind, (self._pattern(value, {"n"}),), count, family=True, once=once)
         if "count" in record:
             raise Problem(record.marks["count"], "count: goes with a text with {n}; a list counts itself")
-        return Expectation(kind, tuple(self._pattern(text) for text in value), once=once)
+        return Expectation(kind, self._texts(value), once=once)
+
+    def _texts(self, texts: list[Str]) -> tuple[Pattern, ...]:
+        for text in texts:
+            if text.plain and text in ("eof", "reset", "any"):
+                raise Problem(
+                    text.mark,
+                    f'in a list, {text} would be a text: write "{text}" for that, or expect {text} in a step of its own',
+                )
+        return tuple(self._pattern(text) for text in texts)
 
     def _pattern(self, text: Str, local: set[str] | None = None) -> Pattern:
         regex = _regex(text)
         if regex is None:
             self._check_text(text, local or set())
             return Pattern("contains", str(text))
-        known = self.captures | (local or set()) | {"round"} | set(dict(self.values))
+        known = self._known(local or set())
         for name in re.findall(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", regex):
             if name not in known:
                 raise Problem(text.mark, f'nothing called "{name}" was caught before.{nearest(name, known)}')
         try:
-            _compile(expand_regex(regex, dict.fromkeys(known, "1")))
+            compile_regex(expand_regex(regex, dict.fromkeys(known, "1")))
         except (re.error, OverflowError, RecursionError) as exc:
             raise Problem(text.mark, f"not a regular expression: {exc}") from None
         return Pattern("regex", regex)
@@ -710,14 +753,12 @@ class _Reader:
 
     def _read_isolate(self, step: Step, value: Any, record: Record) -> Step:
         alone = [node for name in _listed(value) for node in self._node(name)]
-        hosts = {self._host(node) for node in alone}
-        everyone = [*self.clients, *sorted(self.servers)]
+        hosts = {node: self._host(node) for node in [*self.clients, *sorted(self.servers)]}
         pairs = [
             pair
             for node in alone
-            for other in everyone
-            if self._host(other) != self._host(node)
-            and not (self._host(other) in hosts and other in alone and node > other)
+            for other, host in hosts.items()
+            if host != hosts[node]
             for pair in ((node, other), (other, node))
         ]
         return replace(step, links=tuple(dict.fromkeys(pairs)))
@@ -766,10 +807,27 @@ class _Reader:
         return tuple(result)
 
     def _read_together(self, step: Step, value: Any, record: Record) -> Step:
-        return replace(step, steps=tuple(self._step(inner) for inner in value))
+        # What one of these catches, another cannot count on: they run at once.
+        before, caught = set(self.captures), set()
+        steps = []
+        for inner in value:
+            self.captures = set(before)
+            steps.append(self._step(inner))
+            caught |= self.captures
+        self.captures = before | caught
+        return replace(step, steps=tuple(steps))
 
     def _read_repeat(self, step: Step, value: Any, record: Record) -> Step:
-        return replace(step, times=value["times"], steps=tuple(self._step(inner) for inner in value["steps"]))
+        self.rounds += 1
+        steps = tuple(self._step(inner) for inner in value["steps"])
+        if value["times"] > 1 and not self.second_round:
+            # The second round begins where the first ended: with sockets closed, say.
+            self.second_round = True
+            for inner in value["steps"]:
+                self._step(inner)
+            self.second_round = False
+        self.rounds -= 1
+        return replace(step, times=value["times"], steps=steps)
 
     def _read_wait(self, step: Step, value: Any, record: Record) -> Step:
         return replace(step, seconds=value)
@@ -803,8 +861,11 @@ def _regex(text: str) -> str | None:
 
 
 @cache
-def _compile(regex: str) -> re.Pattern[str]:
-    return re.compile(regex)
+def compile_regex(regex: str) -> re.Pattern[str]:
+    """Raises what re.compile raises, and warns of nothing: what `[[` will mean some day is no concern of a scenario."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return re.compile(regex)
 
 
 def _raw_bytes(key: str, text: Str) -> bytes:

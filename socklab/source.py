@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +17,14 @@ import yaml
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-MAX_FILE = 1 << 20  # bytes; a scenario is read by people
+MAX_FILE = 256 << 10  # bytes; a scenario is read by people, and long texts are made by repeat:
 MAX_DEPTH = 32  # the deepest sensible scenario has about ten
+MAX_MESSAGE = 500  # characters of a message; what it quotes may be as long as the file
+
+_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # where libyaml begins a new line
+_FOREIGN = re.compile(
+    "[^\t\n\r -~\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)  # what YAML forbids
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,11 @@ class ScenarioError(Exception):
     def __init__(
         self, message: str, path: Path | str, mark: Mark | None = None, line_text: str | None = None
     ) -> None:
-        self.message = message
+        self.message = message = printable(message, MAX_MESSAGE)
         self.path = path
         self.mark = mark
         where = f"{path}:{mark.line}:{mark.column}" if mark else f"{path}"
-        text = f"{where}: {message}"
+        text = f"{printable(where)}: {message}"
         if mark and line_text is not None:
             shown, caret = _window(line_text, mark.column)
             text += f"\n    {shown}\n    {caret}"
@@ -50,10 +57,25 @@ class ScenarioError(Exception):
 
 def _window(line: str, column: int, width: int = 100) -> tuple[str, str]:
     """The part of a line around a column, and a caret under it."""
-    printable = "".join(c if c.isprintable() else " " for c in line)
-    start = max(0, column - 1 - width // 2) if len(printable) > width else 0
-    part = printable[start : start + width]
-    return part, " " * min(column - 1 - start, len(part)) + "^"
+    start = max(0, column - 1 - width // 2) if len(line) > width else 0
+    part = "".join(c if c.isprintable() else " " for c in line[start : start + width])
+    return part, " " * sum(map(_cells, part[: column - 1 - start])) + "^"
+
+
+def _cells(char: str) -> int:
+    """How many columns of a terminal a character takes."""
+    if unicodedata.combining(char):
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+def printable(text: str, limit: int | None = None) -> str:
+    """A text that drives no terminal: what is not printable as an escape; at most `limit` characters."""
+    if limit is not None and len(text) > limit:
+        text = text[:limit] + "…"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Problem(Exception):
@@ -106,6 +128,8 @@ def kind_of(tree: Tree) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """` Did you mean "x"?` for a word close to a known one, else nothing."""
+    if len(word) > 100:
+        return ""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
     return f' Did you mean "{close[0]}"?' if close else ""
 
@@ -134,27 +158,35 @@ class Source:
             raise ScenarioError(f"cannot be read: {exc.strerror}", path) from None
         if len(raw) > MAX_FILE:
             raise ScenarioError(
-                f"is larger than {MAX_FILE >> 20} MiB; a scenario is one file that people read", path
+                f"is larger than {MAX_FILE >> 10} KiB; a scenario is one file that people read", path
             )
         try:
             text = raw.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
-            before = raw[: exc.start]
-            mark = Mark(before.count(b"\n") + 1, exc.start - (before.rfind(b"\n") + 1) + 1)
-            raise ScenarioError("is not UTF-8 at this place; save the file as UTF-8", path, mark) from None
+            before = _BREAK.split(raw[: exc.start].decode("utf-8-sig"))
+            shown = raw[exc.start :].partition(b"\n")[0].decode(errors="replace")
+            raise ScenarioError(
+                "is not UTF-8 at this place; save the file as UTF-8",
+                path,
+                Mark(len(before), len(before[-1]) + 1),
+                before[-1] + shown,
+            ) from None
         return cls.parse(text, path)
 
     @classmethod
     def parse(cls, text: str, path: Path) -> Source:
         """Parse a text as if it stood in `path`. Raises ScenarioError."""
-        lines = tuple(text.splitlines())
+        lines = _BREAK.split(text)
+        if len(lines) > 1 and not lines[-1]:
+            lines.pop()
         try:
-            tree = _Builder(text, lines).build()
+            tree = _Builder(text, tuple(lines)).build()
         except Problem as problem:
-            line = problem.mark.line
-            shown = lines[line - 1] if 0 < line <= len(lines) else ""
-            raise ScenarioError(problem.message, path, problem.mark, shown) from None
-        return cls(path, text, lines, tree)
+            mark = problem.mark
+            if mark.line > len(lines):  # the file ended too early: show the end of its last line
+                mark = Mark(len(lines), len(lines[-1]) + 1)
+            raise ScenarioError(problem.message, path, mark, lines[mark.line - 1]) from None
+        return cls(path, text, tuple(lines), tree)
 
 
 class _Builder:
@@ -164,15 +196,16 @@ class _Builder:
         self.flow_depth = 0
 
     def build(self) -> Tree:
+        # Looked for here, because libyaml counts this place in bytes and Python in characters.
+        if foreign := _FOREIGN.search(self.text):
+            before = _BREAK.split(self.text[: foreign.start()])
+            raise Problem(
+                Mark(len(before), len(before[-1]) + 1),
+                f"a character that YAML does not allow: U+{ord(foreign[0]):04X}",
+            )
         try:
             self.events = yaml.parse(self.text, Loader=_Loader)
             return self._document()
-        except yaml.reader.ReaderError as exc:
-            line = self.text.count("\n", 0, exc.position) + 1
-            column = exc.position - (self.text.rfind("\n", 0, exc.position) + 1) + 1
-            raise Problem(
-                Mark(line, max(column, 1)), f"a character that YAML does not allow: {exc.reason}"
-            ) from None
         except yaml.MarkedYAMLError as exc:
             raise self._syntax(exc) from None
         except yaml.YAMLError as exc:  # libyaml gives no mark for a few of its errors
@@ -185,7 +218,10 @@ class _Builder:
         for number in range(mark.line, max(mark.line - 3, 0), -1):
             # A # inside { } swallows the closing brace, and the complaint comes lines later.
             text = self.lines[number - 1] if number <= len(self.lines) else ""
-            if found := re.search(r"[{\[][^\"'#]*\s(#[^\s,\]}]+)", text):
+            found = re.search(r"\s(#[^\s,\]}]+)", text)
+            before = text[: found.start()] if found else ""
+            opened = max(before.rfind("{"), before.rfind("["))
+            if found and opened >= 0 and not re.search("[\"'#]", before[opened:]):
                 return Problem(
                     Mark(number, found.start(1) + 1),
                     f'YAML takes {found[1]} for a comment, write "{found[1]}"',

@@ -1,0 +1,147 @@
+"""The library in scenarios/: which scenario holds which clause, and that all of it passes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from socklab import language, player, topology
+from socklab.backends import Backend
+from socklab.backends.netns import Netns
+from socklab.backends.process import Process
+from socklab.conductor import Options
+from socklab.scenario import Scenario, load
+from socklab.verdict import Result, Verdict
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = sorted((ROOT / "scenarios").rglob("*.yaml"))
+
+CLAUSES = """
+echo.1      what-is-sent-comes-back one-byte-at-a-time a-megabyte-comes-back two-sends-may-arrive-as-one fifty-at-once
+            two-programs-of-one-computer a-socket-without-a-network a-partition-delays-a-stream
+echo.2      half-close-gets-the-rest a-socket-without-a-network
+echo.3      rst-ends-one-connection-only rst-in-the-middle-of-a-transfer an-idle-connection-stays
+echo.4      whoever-comes-and-goes a-thousand-connections rst-ends-one-connection-only
+echo.5      the-second-client-waits the-second-client-is-served-at-once a-slow-reader-delays-nobody fifty-at-once
+chat.1      a-line-may-come-in-pieces one-segment-may-hold-many-lines carriage-returns-and-empty-lines a-line-of-64-kib
+            a-line-is-delivered-as-it-is the-half-typed-line-blocks-nobody
+chat.2      everyone-hears-a-line everyone-speaks-at-once a-full-room two-clients-on-one-host a-line-is-delivered-as-it-is
+chat.3      everyone-hears-a-line everyone-speaks-at-once long-lines-never-interleave
+chat.4      nobody-has-to-speak nothing-from-before
+chat.5      quit-leaves what-comes-behind-quit-is-ignored fin-and-rst-leave-too the-last-line-needs-no-newline
+chat.6      a-slow-consumer-delays-nobody a-cut-off-client-delays-nobody the-half-typed-line-blocks-nobody
+            one-is-isolated-the-others-go-on a-slow-consumer-is-dropped a-half-open-peer-is-found-out
+chat.7      bytes-pass-through an-endless-line-ends-its-sender
+chat.8      garbage-brings-nothing-down fin-and-rst-leave-too
+udp-echo.1  a-datagram-comes-back boundaries-are-kept empty-and-huge-ones-too datagrams-wait-for-a-paused-server from-another-port
+registry.1  nobody-is-there-until-it-says-so twice-is-once a-stranger-may-leave white-space-around-is-ignored
+registry.2  nobody-is-there-until-it-says-so all-hear-it-the-sender-too a-strangers-words-go-nowhere a-stranger-is-told
+            a-partition-loses-datagrams two-camps
+registry.3  only-the-exact-commands commands-are-not-delivered
+registry.4  two-clients-on-one-host-are-two
+registry.5  nothing-that-arrives-brings-it-down a-burst-is-survived
+registry.6  a-lease-runs-out a-cookie-against-forged-addresses
+"""
+
+
+def table() -> dict[str, set[str]]:
+    """Clause → the scenarios that hold it, as the list above says."""
+    held: dict[str, set[str]] = {}
+    clause = ""
+    for line in CLAUSES.strip().splitlines():
+        words = line.split()
+        if not line[0].isspace():
+            clause, *words = words
+        held.setdefault(clause, set()).update(words)
+    return held
+
+
+@pytest.fixture(scope="module")
+def library() -> dict[str, list[Scenario]]:
+    """File name → its plays."""
+    return {path.stem: load(path) for path in FILES}
+
+
+def test_every_numbered_clause_has_its_scenario() -> None:
+    numbered = {
+        f"{contract}.{number}"
+        for contract, count in language.CONTRACTS.items()
+        for number in range(1, count + 1)
+    }
+
+    assert set(table()) == numbered
+
+
+def test_the_list_is_what_the_files_declare(library: dict[str, list[Scenario]]) -> None:
+    declared: dict[str, set[str]] = defaultdict(set)
+    for name, plays in library.items():
+        for clause in plays[0].clauses:
+            declared[clause].add(name)
+
+    assert dict(declared) == table()
+
+
+def test_each_file_says_what_it_shows_and_why(library: dict[str, list[Scenario]]) -> None:
+    assert [name for name, plays in library.items() if not plays[0].title or len(plays[0].about) < 40] == []
+
+
+def test_file_names_are_told_once() -> None:
+    assert len({path.stem for path in FILES}) == len(FILES) >= 40
+
+
+def test_a_strangers_server_is_never_judged_by_its_log(library: dict[str, list[Scenario]]) -> None:
+    """What reads a log or an exit status is for the project's own servers alone."""
+    reads_log = {
+        name
+        for name, plays in library.items()
+        for step in plays[0].walk()
+        for who, _ in step.expects
+        if who == "server"
+    }
+
+    assert reads_log <= {name for name, plays in library.items() if plays[0].only_ours}
+
+
+def test_every_service_of_the_compose_file_is_tried(library: dict[str, list[Scenario]]) -> None:
+    services = topology.read(ROOT / "docker-compose.yml").services
+
+    assert {play.service for plays in library.values() for play in plays} == set(services)
+
+
+def test_every_verb_is_used_somewhere(library: dict[str, list[Scenario]]) -> None:
+    used = {step.verb for plays in library.values() for step in plays[0].walk()}
+
+    assert set(language.VERBS) - used == set()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("kind", [Netns, Process], ids=["netns", "process"])
+def test_the_whole_library_passes(kind: type[Netns] | type[Process]) -> None:
+    """On each backend; what a backend cannot do is skipped by name, and on netns nothing is."""
+
+    async def play() -> tuple[list[Result], str | None]:
+        backend: Backend = kind()
+        try:
+            if reason := await kind.probe(backend):  # type: ignore[arg-type]
+                return [], reason
+            selection = player.select(FILES)
+            assert selection.errors == []
+            return [r async for r in player.play_all(selection.scenarios, backend, Options())], None
+        finally:
+            await backend.close()
+
+    results, reason = asyncio.run(play())
+    if reason:
+        pytest.skip(reason)
+    wrong = [f"{r.scenario.label}: {r.reason}" for r in results if r.verdict in (Verdict.FAIL, Verdict.ERROR)]
+    assert wrong == []
+    skipped = {r.scenario.path.stem for r in results if r.verdict is Verdict.SKIP}
+    needs_links = {
+        r.scenario.path.stem
+        for r in results
+        if {s.verb for s in r.scenario.walk()} & set(language.LINK_VERBS)
+    }
+    assert skipped == (set() if kind is Netns else needs_links)
