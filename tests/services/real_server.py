@@ -1,4 +1,4 @@
-"""A server of services/ as a real process: start it, talk to it, look at it from outside through /proc, end it."""
+"""A server of services/ as a real process: start it, talk to it, look at it through /proc, end it."""
 
 import json
 import os
@@ -26,7 +26,7 @@ def until(condition, what):
 
 
 class Server:
-    """One running server. Its standard error is a file, so that it is never full and can be read at any time."""
+    """One running server. Its standard error is a file: never full, and readable at any time."""
 
     def __init__(self, name, log_path, *options, env=None, preexec=None, python=sys.executable):
         self.name = name
@@ -199,7 +199,7 @@ def reset(client):
 
 
 def fill(client, data=b"x" * 65536):
-    """Send without reading until neither side takes any more, or the server gives up; returns how many bytes."""
+    """Send without reading until no side takes any more, or the server gives up; returns how many bytes."""
     client.setblocking(False)
     sent = 0
     while select.select([], [client], [], 0.2)[1]:  # 0.2 s without room: the buffers of both sides are full

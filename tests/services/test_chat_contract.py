@@ -72,6 +72,13 @@ def meet(start):
         member.socket.close()
 
 
+def at_rest(server, members):
+    """What the server holds with so many members, when their threads have started and all others ended."""
+    threads = 1 + 2 * members if server.name == "chat" else 1
+    until(lambda: (server.sockets(), server.threads()) == (1 + members, threads), "the members' and no more")
+    return server.holdings()
+
+
 # 1. Lines.
 
 
@@ -198,8 +205,7 @@ def test_only_the_very_word_quits(meet, name, text):
 def test_quit_releases_the_connection_though_the_client_keeps_its_end_open(meet, name):
     """A client that quits and then neither closes nor reads costs nothing for long."""
     server, (alice, bob) = meet(name, 2)
-    until(lambda: server.sockets() == 3, "listener and two clients")
-    before = server.holdings()
+    before = at_rest(server, 2)
     carol = meet.joined(server)
     carol.say(b"quit")
     server.holds_again(before)
@@ -222,8 +228,7 @@ def test_at_fin_a_last_line_needs_no_newline(meet, name):
 def test_a_reset_in_mid_line_ends_that_connection_only(meet, name):
     """RST instead of the rest of a line: the others go on, and nothing of the client stays."""
     server, (alice, bob) = meet(name, 2)
-    until(lambda: server.sockets() == 3, "listener and two clients")
-    before = server.holdings()
+    before = at_rest(server, 2)
     for _ in range(50):
         carol = server.connect()
         carol.sendall(b"half a li")
@@ -239,7 +244,7 @@ def test_a_reset_in_mid_line_ends_that_connection_only(meet, name):
 
 @both
 def test_a_stalled_client_delays_nobody_and_is_dropped_past_the_bound(meet, name):
-    """Sixteen MiB pass by a client that does not read: the others hear all, it is dropped, memory is bounded."""
+    """Sixteen MiB pass by a client that does not read: the others hear all, it goes, memory stays small."""
     server, (alice, bob) = meet(name, 2)
     stalled = meet.joined(server, receive=4096)
     before = server.memory()
@@ -348,10 +353,9 @@ def test_garbage_brings_nobody_down(meet, name):
 
 @both
 def test_hundreds_come_and_go_and_leave_nothing_behind(meet, name):
-    """Three hundred at once and five hundred one after another; then descriptors and threads are as before."""
+    """Three hundred at once, five hundred one after another; then descriptors and threads are as before."""
     server, (alice,) = meet(name, 1)
-    until(lambda: server.sockets() == 2, "listener and one client")
-    before = server.holdings()
+    before = at_rest(server, 1)
     crowd = [server.connect() for _ in range(300)]
     server.logged("connected", 301)
     alice.say(b"welcome")
@@ -367,8 +371,9 @@ def test_hundreds_come_and_go_and_leave_nothing_behind(meet, name):
 
 @both
 def test_without_a_free_descriptor_the_room_goes_on(meet, name):
-    """accept() fails with EMFILE: said once, no busy loop, the room talks, and the newcomer comes in later."""
+    """accept() fails with EMFILE: said once, no busy loop, the room talks, the newcomer comes in later."""
     server, (alice, bob) = meet(name, 2)
+    at_rest(server, 2)
     limits = server.limit_descriptors(server.highest_descriptor() + 1)
     spare = server.connect()  # chat's accept() is waiting, and had its descriptor before the limit came
     with server.connect() as newcomer:
@@ -393,7 +398,7 @@ def test_without_a_free_descriptor_the_room_goes_on(meet, name):
 def test_a_client_for_whom_no_thread_can_be_started_is_let_go(meet):
     """Memory for threads runs out: that client's connection is closed, the room goes on."""
     server, (alice, bob) = meet("chat", 2)
-    until(lambda: server.threads() == 5, "two threads for each, and the main thread")
+    at_rest(server, 2)
     resource.prlimit(server.pid, resource.RLIMIT_AS, (server.mapped() + MIB, -1))
     with server.connect() as refused:
         assert read_to_end(refused) == b""

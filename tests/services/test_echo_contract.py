@@ -64,7 +64,7 @@ def test_one_byte_at_a_time_comes_back(start, name):
 
 @all_servers
 def test_megabytes_through_small_buffers_come_back(start, name):
-    """Four MiB are sent at once by a client with small buffers, so that nearly every send is a partial one."""
+    """Four MiB at once from a client with small buffers, so that nearly every send is a partial one."""
     message = os.urandom(4 * MIB)
     with start(name).connect(receive=4096, send=4096) as client:
         sender = in_background(client.sendall, message)
@@ -117,7 +117,7 @@ def test_half_close_without_a_byte_is_answered_with_fin(start, name):
 
 @all_servers
 def test_a_reset_in_mid_transfer_ends_that_connection_only(start, name):
-    """RST while the server is sending: its descriptor, thread or child is released, and the next is served."""
+    """RST while the server is sending: its descriptor, thread or child is released, the next is served."""
     server = start(name)
     before = at_rest(server)
     for _ in range(3):
@@ -245,7 +245,7 @@ def test_a_stalled_reader_costs_bounded_memory(start, name):
 
 @all_servers
 def test_without_a_free_descriptor_clients_wait_and_the_server_does_not_spin(start, name):
-    """accept() fails with EMFILE: said once, no busy loop, and the client is served when a descriptor is free."""
+    """accept() fails with EMFILE: said once, no busy loop, and the client is served when one is free."""
     server = start(name)
     at_rest(server)
     limits = server.limit_descriptors(server.highest_descriptor() + 1)

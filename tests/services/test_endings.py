@@ -34,7 +34,7 @@ def run(name, *options):
 @each
 @either_signal
 def test_a_signal_ends_an_idle_server_with_status_0(start, name, number):
-    """SIGTERM and Ctrl-C are regular ends, and the log says both that it is stopping and that it has stopped."""
+    """SIGTERM and Ctrl-C are regular ends; the log says that it is stopping, and that it has stopped."""
     server = start(name)
     assert server.end(number) == 0
     assert len(server.events("stopping", signal=number.name)) == 1
@@ -125,11 +125,11 @@ def test_a_port_that_is_taken_is_said_in_one_line(start, name):
     """What, where, why, and the way out; status 1."""
     server = start(name)
     refused = run(name, "--port", str(server.address[1]))
-    called = name.replace("_", "-")
+    called, where = name.replace("_", "-"), f"127.0.0.1:{server.address[1]}"
     assert refused.returncode == 1
     assert refused.stdout == ""
     assert refused.stderr == (
-        f"{called}: cannot listen on 127.0.0.1:{server.address[1]}: address already in use; choose another --port\n"
+        f"{called}: cannot listen on {where}: address already in use; choose another --port\n"
     )
 
 
@@ -217,7 +217,7 @@ def talk_to(kind, address):
 
 @contextlib.contextmanager
 def started(name, **streams):
-    """A server with these standard streams; gives the process and, if stdout is a pipe, what it is ready for."""
+    """A server with these standard streams; gives the process, and what its ready line says."""
     with subprocess.Popen([sys.executable, SERVICES / f"{name}.py", "--port", "0"], **streams) as process:
         try:
             readable, _, _ = select.select([process.stdout], [], [], LIMIT_S)

@@ -186,7 +186,7 @@ def test_the_registry_is_bounded(start):
 
 
 def test_a_lease_ends_on_an_idle_server_and_any_datagram_renews_it(start):
-    """Of two who register, the one that goes on talking stays; nobody else has to send for the other to go."""
+    """Of two who register, the one that goes on talking stays; the silent one goes by itself."""
     server = start("udp_registry", "--lease", "0.5")
     with register(server) as silent, register(server) as talker:
         peer = "{}:{}".format(*silent.getsockname())

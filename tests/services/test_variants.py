@@ -115,7 +115,7 @@ def test_daemon_threads_end_with_the_main_thread(start):
 
 
 def test_other_threads_outlive_the_main_thread(start):
-    """--daemon-threads no: after SIGTERM nobody is accepted, those who are served stay served to their end."""
+    """--daemon-threads no: after SIGTERM nobody is accepted, those who are served stay to their end."""
     server = start("threaded", "--daemon-threads", "no")
     with server.connect() as client:
         client.sendall(b"x")
