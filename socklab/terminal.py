@@ -110,9 +110,10 @@ def _event_text(event: Event) -> tuple[str, str] | None:
             return f"{node} ←", shown(event.content, 90)
         case "sent":
             chunks = data["chunks"]
-            first = shown(from_wire({**chunks[0], "repeat": min(int(chunks[0].get("repeat", 1)), 100)}), 60)
+            first = from_wire({**chunks[0], "repeat": min(int(chunks[0].get("repeat", 1)), 100)})
             pieces = f" … in {len(chunks)} pieces" if len(chunks) > 1 else ""
-            return f"{node} →", f"{first}{pieces}" + (f" ({data['size']} bytes)" if data["size"] > 60 else "")
+            size = f" … ({data['size']} bytes)" if data["size"] > 60 else ""
+            return f"{node} →", f"{shown(first[:60])}{pieces or size}"
         case "connected" if data.get("protocol") == "udp":
             return f"{node}", f"has a socket, {_endpoint(data.get('local'))}; nobody knows of it yet"
         case "connected":
