@@ -737,6 +737,9 @@ class _Play:
     async def _last_look(self) -> None:
         """When all steps are done: what came too much since, and whether the server is still there."""
         await self._sync()
+        for server in self.servers.values():
+            if server.dying:
+                await server.ended()
         self.judge.conclude_play()
 
     async def _last_words(self, exc: Failed) -> None:

@@ -17,6 +17,8 @@ from socklab.topology import Service, with_option
 READY_LIMIT = 10.0  # seconds; a JVM on a busy machine takes some
 STOP_LIMIT = 2.0  # seconds between SIGTERM and SIGKILL where a server does not end
 
+PF_EXITING = 0x4  # in the kernel's flags of a task (include/linux/sched.h)
+
 Record = Callable[..., object]
 
 
@@ -222,12 +224,20 @@ class Server:
             await asyncio.sleep(0.001)
 
     def _stopped(self) -> bool:
+        return self._stat()[0] in ("T", "t")
+
+    @property
+    def dying(self) -> bool:
+        """Its process is on its way out: its sockets are closed already, and its end is not told yet."""
+        return self.running and bool(int(self._stat()[6]) & PF_EXITING)
+
+    def _stat(self) -> list[str]:
+        """The fields of /proc/PID/stat from the third, the state, on (proc(5))."""
         assert self.program is not None
         try:
-            text = Path(f"/proc/{self.program.pid}/stat").read_text()
+            return Path(f"/proc/{self.program.pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
-            return False
-        return text.rpartition(")")[2].split()[0] in ("T", "t")
+            return ["X", *"0" * 50]
 
     async def ended(self) -> None:
         if self.program is not None:
