@@ -11,6 +11,7 @@ As in tcp_client.py the main thread has the keyboard and a daemon thread receive
 
 import argparse
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -39,7 +40,7 @@ class Screen:
         with self.lock:
             if self.terminal and self.typing:
                 typed = PROMPT + (readline.get_line_buffer() if readline else "")
-                rows = max(0, len(typed) - 1) // os.get_terminal_size().columns
+                rows = max(0, len(typed) - 1) // shutil.get_terminal_size().columns
                 # Back to the first column (and row) of the typed line, erase to the end of the screen, print, type it again.
                 sys.stdout.write("\r" + "\x1b[A" * rows + "\x1b[J" + text + "\n" + typed)
             else:
