@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from socklab import language, player, topology
+from socklab import judge, language, player, topology
 from socklab.backends import Backend
 from socklab.backends.netns import Netns
 from socklab.backends.process import Process
@@ -120,7 +120,7 @@ def test_every_verb_is_used_somewhere(library: dict[str, list[Scenario]]) -> Non
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", [Netns, Process], ids=["netns", "process"])
 def test_the_whole_library_passes(kind: type[Netns] | type[Process]) -> None:
-    """On each backend; what a backend cannot do is skipped by name, and on netns nothing is."""
+    """On each backend; what a backend cannot do is skipped by name, and on netns nothing is. Judged again from its history, each verdict is the same."""
 
     async def play() -> tuple[list[Result], str | None]:
         backend: Backend = kind()
@@ -138,6 +138,7 @@ def test_the_whole_library_passes(kind: type[Netns] | type[Process]) -> None:
         pytest.skip(reason)
     wrong = [f"{r.scenario.label}: {r.reason}" for r in results if r.verdict in (Verdict.FAIL, Verdict.ERROR)]
     assert wrong == []
+    assert [r.scenario.label for r in results if judge.again(r.events)[0] is not r.verdict] == []
     skipped = {r.scenario.path.stem for r in results if r.verdict is Verdict.SKIP}
     needs_links = {
         r.scenario.path.stem
