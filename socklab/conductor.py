@@ -712,7 +712,8 @@ class _Play:
                 for host in changed
             ]
         await _all(self._order(*order) for order in orders)
-        self._record("fault", links={f"{a}→{b}": kind for (a, b), kind in sorted(links.items())})
+        told = {host: "server" if host == self.service.name else host for host in self.nodes}
+        self._record("fault", links={f"{told[a]}→{told[b]}": kind for (a, b), kind in sorted(links.items())})
 
     async def _order(self, host: str, argv: tuple[str, ...], text: str) -> None:
         if not text:

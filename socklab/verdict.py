@@ -91,7 +91,7 @@ def server_log(events: Iterable[Event], most: int = 3) -> str:
     lines: list[str] = []
     ending = ""
     for event in events:
-        if event.kind == "log":
+        if event.kind == "log" and not str(event.data["text"]).startswith("ready "):
             lines.append(str(event.data["text"]))
         elif event.kind == "spawned":
             ending = ""
