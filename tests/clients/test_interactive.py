@@ -33,7 +33,7 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def until(self, pattern: bytes, limit: float = 10) -> re.Match[bytes]:
-        """Wait until the screen has shown this."""
+        """Wait until the screen has shown this, behind what was waited for before."""
         deadline = time.monotonic() + limit
         while not (found := re.search(pattern, self.shown)):
             assert select.select([self.fd], [], [], max(0.0, deadline - time.monotonic()))[0], self.shown
@@ -41,6 +41,7 @@ class Terminal:
                 self.shown += os.read(self.fd, 65536)
             except OSError:
                 raise AssertionError(self.shown) from None
+        self.shown = self.shown[found.end() :]
         return found
 
     def status(self) -> int:
@@ -90,6 +91,7 @@ def test_what_arrives_does_not_tear_what_is_typed(listener: socket.socket) -> No
         terminal.until(rb"\r\x1b\[Jnews from bob\r\n> half a tho")
         terminal.type("ught\n")
         assert server.recv(100) == b"half a thought\n"
+        terminal.until(b"> ")  # between two lines the terminal itself would take the key
         terminal.type("\x04")
         assert server.recv(100) == b""
     assert terminal.status() == 0
@@ -183,6 +185,7 @@ def test_a_udp_client_registers_and_says_goodbye(registry: socket.socket, key: s
     terminal.until(b"> ")
     terminal.type("hello\n")
     assert registry.recv(100) == b"hello"
+    terminal.until(b"> ")
     terminal.type("half")
     terminal.until(b"half")
     registry.sendto(b"from bob", client)
