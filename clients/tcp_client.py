@@ -170,6 +170,9 @@ def main():
         parser.error("a port is needed: tcp_client.py HOST PORT")
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)  # also when whoever started us ignores Ctrl-C
+    # A signal that comes just before input() begins to wait would be noticed only at the next key: so look twice a second.
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
     try:
         with connect(arguments.host, arguments.port) as connection:
             screen = Screen()

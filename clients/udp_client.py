@@ -146,6 +146,9 @@ def main():
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)  # also when whoever started us ignores Ctrl-C
+    # A signal that comes just before input() begins to wait would be noticed only at the next key: so look twice a second.
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
     status = 0
     with connect(arguments.host, arguments.port) as sock:
         screen = Screen()
