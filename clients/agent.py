@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """The scripted client: it does what it is told on many sockets at once, and reports all that happens to them.
 
-It judges nothing. Commands come in and answers and events go out as JSON, one object a line, on stdin and stdout or on one socket:
+It judges nothing. Commands come in, answers and events go out, as JSON, one object a line: on stdin and
+stdout, or on one socket.
 
     → {"id": 1, "do": "open", "client": "alice", "kind": "tcp", "to": ["10.71.0.2", 6001]}
     ← {"id": 1, "ok": true, "t": 81273912, "local": ["10.71.0.3", 40512], "remote": ["10.71.0.2", 6001]}
@@ -9,19 +10,27 @@ It judges nothing. Commands come in and answers and events go out as JSON, one o
     ← {"id": 2, "ok": true, "t": 81274105, "sent": 6}
     ← {"event": "received", "client": "alice", "t": 81274377, "text": "hello\\n"}
 
-Every command is answered once, when it is done; others go on meanwhile. A refusal is {"ok": false, "error": WORD, "errno": …,
-"message": …} with WORD one of refused, reset, timed out, unreachable, closed, denied, in use, usage, other. Bytes are {"text": …} if
-they are UTF-8, else {"base64": …}. `t` is the monotonic clock in nanoseconds, read right at the call.
+Every command is answered once, when it is done; others go on meanwhile. A refusal is {"ok": false,
+"error": WORD, "errno": …, "message": …} with WORD one of refused, reset, timed out, unreachable, closed,
+denied, in use, usage, other. Bytes are {"text": …} if they are UTF-8, else {"base64": …}. `t` is the
+monotonic clock in nanoseconds, read right at the call.
 
-One thread, one epoll(7), no blocking call but name look-up. Resource handling: a client's socket is closed by close, abort, a second open, an
-error on it, or the end of the control stream. Under load: reading is bounded in each turn, so that a flooding peer does not keep commands waiting;
-and while the conductor does not take our reports, nothing more is read, so memory stays bounded.
+What a client goes through; the events are received, eof, reset and error:
+
+    open ─▶ connecting ─▶ open ─(the peer's FIN)─▶ eof        sends may go on
+                 │          └──────────┴─(RST, error, close, abort)─▶ closed
+                 └─(refused, limit)─▶ closed
+
+One thread, one epoll(7); no call blocks but the look-up of a name. Resource handling: a client's socket is
+closed by close, abort, a second open, an error on it, or the end of the control stream. Under load: what is
+read and sent in one turn is bounded, so that no peer keeps commands or other clients waiting; and while
+nobody takes our reports, nothing more is read, so that memory stays bounded.
 """
 
 import base64
-import binascii
 import collections
 import errno
+import fcntl
 import heapq
 import json
 import os
@@ -29,15 +38,24 @@ import select
 import socket
 import struct
 import sys
+import termios
 import time
 
 VERSION = 1
 CHUNK = 65536  # bytes of one recv(); a UDP datagram is never longer
+LONGEST = 1 << 40  # bytes of a repeated chunk
 BLOCK = 1 << 20  # a repeated chunk is handed to the kernel in blocks of about this size
 TURNS = 16  # recv() calls on one socket before others have their turn
+SENDS = 256  # send() calls likewise; and no more than BLOCK bytes
 BACKLOG = 4 << 20  # bytes of reports that may wait for the conductor before we stop reading
 DATAGRAM_BUFFER = 8 << 20  # asked of the kernel; it gives what net.core.rmem_max allows
+RETRY_S = 0.005  # AF_UNIX: between two looks whether its backlog has room; no event tells
+LONGEST_S = 86400  # a day; for any time in a command
+LAST_WORDS_S = 5.0  # for the conductor to take the answer to `bye`
 IP_RECVERR, IPV6_RECVERR = 11, 25  # ip(7), ipv6(7): ICMP errors go to the socket's error queue
+SO_MEMINFO = 55  # <linux/sock_diag.h>: first of all, how much memory the unread datagrams take
+DATAGRAM_COST = 512  # bytes of that which even an empty datagram takes, at least
+RESET = struct.pack("ii", 1, 0)  # SO_LINGER with no time: close() throws away what is unsent and sends RST
 
 WORDS = {
     errno.ECONNREFUSED: "refused",
@@ -48,6 +66,7 @@ WORDS = {
     errno.ENETUNREACH: "unreachable",
     errno.EHOSTDOWN: "unreachable",
     errno.ENETDOWN: "unreachable",
+    errno.ENOENT: "unreachable",  # the path of an AF_UNIX socket
     errno.EPIPE: "closed",
     errno.ENOTCONN: "closed",
     errno.EBADF: "closed",
@@ -57,6 +76,7 @@ WORDS = {
 }
 OPTIONS = {
     "nodelay": (socket.IPPROTO_TCP, socket.TCP_NODELAY),
+    "cork": (socket.IPPROTO_TCP, socket.TCP_CORK),
     "maxseg": (socket.IPPROTO_TCP, socket.TCP_MAXSEG),
     "keepalive": (socket.SOL_SOCKET, socket.SO_KEEPALIVE),
     "keepidle": (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE),
@@ -65,43 +85,68 @@ OPTIONS = {
     "user_timeout": (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT),
     "rcvbuf": (socket.SOL_SOCKET, socket.SO_RCVBUF),
     "sndbuf": (socket.SOL_SOCKET, socket.SO_SNDBUF),
-    "linger": (socket.SOL_SOCKET, socket.SO_LINGER),
+    "linger": (socket.SOL_SOCKET, socket.SO_LINGER),  # over 0, close() may block, and with it the whole agent
+    "oobinline": (socket.SOL_SOCKET, socket.SO_OOBINLINE),
+    "broadcast": (socket.SOL_SOCKET, socket.SO_BROADCAST),
     "ttl": (socket.IPPROTO_IP, socket.IP_TTL),
 }
+READABLE, WRITABLE = select.EPOLLIN, select.EPOLLOUT
+BROKEN = select.EPOLLERR | select.EPOLLHUP  # epoll tells these two, asked or not
+
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 class Usage(Exception):
     """A command that cannot be understood; the message says what was expected."""
 
 
+class Gone(Exception):
+    """The conductor has left, so nobody needs us."""
+
+
 class Client:
-    """One client's socket and what it still has to send."""
+    """One client's socket, and what it still has to do."""
 
     def __init__(self, name, kind, sock):
         self.name = name
         self.kind = kind
         self.sock = sock
-        self.state = "connecting"  # then open, eof (the peer's FIN has come), closed
+        self.state = "connecting"
+        self.local = self.remote = None  # addresses, as Python has them; for UDP, where datagrams go
+        self.opening = None  # the open command that is not answered yet: (number, timer of its limit)
         self.stalled = False
         self.rcvbuf = 0  # the receive buffer to go back to after stall
-        self.jobs = collections.deque()  # Send, or (id, "shutdown" | "close"), in order
+        self.shut = False  # our FIN is said
+        self.hung_up = False  # epoll says so again and again
+        self.jobs = collections.deque()  # Send, or (number, "shutdown" | "close"), in order
         self.received = self.sent = 0
-        self.mask = 0  # what epoll watches for
-        self.opening = None  # the number of the open command that waits
+        self.datagrams = 0  # received
+        self.mask = None  # what epoll watches for; None: it does not know the socket
 
 
 class Send:
     """One send command: its chunks, and how far it has come."""
 
-    def __init__(self, number, chunks, pause, deadline, target):
+    def __init__(self, number, chunks, pause, target):
         self.number = number
-        self.chunks = chunks
+        self.chunks = chunks  # [data, times], the first one being sent
         self.pause = pause
-        self.deadline = deadline
-        self.target = target
-        self.part = memoryview(b"")
+        self.target = target  # of a datagram
+        self.part = None  # of the first chunk, in hand and not yet taken by the kernel
         self.not_before = 0.0
+        self.limit = self.wake = None  # timers
         self.sent = 0
+
+    def next_part(self):
+        """The next bytes for one call of the kernel: a datagram whole, a long repetition in blocks."""
+        data, times = self.chunks[0]
+        if not self.target:
+            times = min(times, max(1, BLOCK // max(1, len(data))))
+        self.chunks[0][1] -= times
+        return memoryview(data * times)
+
+    def unsent(self):
+        return len(self.part or b"") + sum(len(data) * times for data, times in self.chunks)
 
 
 class Agent:
@@ -109,53 +154,75 @@ class Agent:
         self.fd_in = fd_in
         self.fd_out = fd_out
         self.epoll = select.epoll()
+        self.is_file = False  # commands come from a file: epoll knows none, for it is always readable
         self.clients = {}
         self.by_fd = {}
-        self.timers = []  # (when, number, function)
+        self.timers = []  # a heap of [when, number, function]; a cancelled one has None for a function
         self.count = 0
         self.partial = []  # of a command line that has not come whole
         self.out = bytearray()
-        self.full = False  # the conductor takes nothing more for now
+        self.waits_for_room = False  # in the control stream
+        self.full = False  # the conductor takes nothing for now, so no client is read
+        self.syncs = collections.deque()  # (number, clients still to be read) of each sync command
         self.running = True
 
-    # the control stream
+    # The control stream.
 
     def run(self):
-        for fd in {self.fd_in, self.fd_out}:
-            os.set_blocking(fd, False)
-        self.epoll.register(self.fd_in, select.EPOLLIN)
-        self.say(
-            {
-                "event": "hello",
-                "agent": VERSION,
-                "pid": os.getpid(),
-                "python": sys.version.split()[0],
-                "t": now(),
-            }
-        )
+        blocking = {fd: os.get_blocking(fd) for fd in (self.fd_in, self.fd_out)}
         try:
+            for fd in blocking:
+                os.set_blocking(fd, False)
+            self.listen_to_conductor()
+            hello = {"event": "hello", "agent": VERSION, "pid": os.getpid()}
+            self.say({**hello, "python": sys.version.split()[0], "t": now()})
             while self.running:
                 self.flush()
-                for fd, events in self.epoll.poll(self.until_next_timer()):
-                    if fd == self.fd_in and events & ~select.EPOLLOUT:
-                        self.hear()
-                    elif fd in self.by_fd:
-                        self.ready(self.by_fd[fd], events)
-                self.run_timers()
-            self.flush()
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the conductor is gone, so nobody needs us
+                self.go_on_with_syncs()
+                self.turn()
+        except Gone:
+            pass
         finally:
-            for client in list(self.clients.values()):
+            for client in self.clients.values():
                 self.drop(client)
             self.epoll.close()
+            for fd, was in blocking.items():
+                os.set_blocking(fd, was)  # a terminal is shared with whoever started us
+
+    def listen_to_conductor(self):
+        try:
+            self.epoll.register(self.fd_in, READABLE)
+        except PermissionError:
+            self.is_file = True
+        if self.fd_out != self.fd_in:
+            try:
+                self.epoll.register(self.fd_out, 0)
+            except PermissionError:
+                pass  # a file: it takes everything at once
+
+    def turn(self):
+        """Wait for what happens next, and deal with it."""
+        commands = self.is_file
+        for fd, events in self.epoll.poll(0 if self.is_file else self.until_next_timer()):
+            if fd in self.by_fd:
+                self.ready(self.by_fd[fd], events)
+            elif fd == self.fd_in and events & ~WRITABLE:
+                commands = True
+            elif fd == self.fd_out and events & BROKEN:
+                self.running = False
+        # Commands last: one may close a socket, and its number may be another's in the next moment.
+        if commands and self.running:
+            self.hear()
+        while self.running and self.timers and self.timers[0][0] <= now_s():
+            if function := heapq.heappop(self.timers)[2]:
+                function()
 
     def hear(self):
         try:
             data = os.read(self.fd_in, 1 << 20)
         except BlockingIOError:
             return
-        except ConnectionResetError:
+        except OSError:
             data = b""
         if not data:
             self.running = False
@@ -167,202 +234,195 @@ class Agent:
             self.partial.clear()
             if whole.strip():
                 self.command(whole)
+            if not self.running:
+                return
         if rest:
             self.partial.append(rest)
 
     def say(self, message):
-        self.out += json.dumps(message, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+        try:
+            line = to_json(message).encode()
+        except UnicodeEncodeError:  # half a surrogate pair, from a command
+            line = json.dumps(message).encode()
+        self.out += line
+        self.out += b"\n"
 
     def flush(self):
-        """Hand our reports to the conductor. While it takes none, nothing is read from the clients' sockets."""
+        """Hand our reports to the conductor. While it takes none, nothing is read from the clients."""
         try:
             while self.out:
                 del self.out[: os.write(self.fd_out, self.out)]
         except BlockingIOError:
             pass
-        full = len(self.out) > BACKLOG
-        if self.fd_in == self.fd_out:
-            self.epoll.modify(self.fd_in, select.EPOLLIN | (select.EPOLLOUT if self.out else 0))
-        elif self.out:
-            self.at(now_s() + 0.005, lambda: None)  # a pipe's other end: look again soon
+        except OSError:
+            raise Gone from None
+        if self.waits_for_room != bool(self.out):
+            self.waits_for_room = bool(self.out)
+            reads = READABLE if self.fd_in == self.fd_out else 0
+            self.epoll.modify(self.fd_out, reads | (WRITABLE if self.out else 0))
+        full = len(self.out) > (BACKLOG // 2 if self.full else BACKLOG)
         if full != self.full:
             self.full = full
             for client in self.clients.values():
                 self.watch(client)
 
-    # time
+    def is_crowded(self):
+        return len(self.out) > BACKLOG
+
+    # Time.
 
     def at(self, when, function):
         self.count += 1
-        heapq.heappush(self.timers, (when, self.count, function))
+        timer = [when, self.count, function]
+        heapq.heappush(self.timers, timer)
+        return timer
 
     def until_next_timer(self):
-        return -1 if not self.timers else max(0.0, self.timers[0][0] - now_s())
+        while self.timers and self.timers[0][2] is None:
+            heapq.heappop(self.timers)
+        return max(0.0, self.timers[0][0] - now_s()) if self.timers else -1
 
-    def run_timers(self):
-        while self.timers and self.timers[0][0] <= now_s():
-            heapq.heappop(self.timers)[2]()
-
-    # commands
+    # Commands.
 
     def command(self, line):
         number = None
         try:
-            message = json.loads(line)
-            if not isinstance(message, dict):
-                raise Usage("a command is a JSON object")
-            number = message.get("id")
-            do = getattr(self, "do_" + str(message.get("do")), None)
+            message = parse(line)
+            number = message["id"] if type(message.get("id")) is int else None
+            if number is None:
+                raise Usage('a command has "id", a whole number')
+            do = getattr(self, f"do_{message.get('do')}", None)
             if do is None:
-                known = ", ".join(sorted(name[3:] for name in dir(self) if name.startswith("do_")))
+                known = ", ".join(name[3:] for name in dir(self) if name.startswith("do_"))
                 raise Usage(f"unknown command {message.get('do')!r}; known: {known}")
             do(number, message)
         except OSError as exc:
             self.refuse(number, exc)
         except Usage as exc:
             self.answer(number, ok=False, error="usage", message=str(exc))
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            IndexError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-        ) as exc:
-            self.answer(number, ok=False, error="usage", message=f"{type(exc).__name__}: {exc}")
+        except (ValueError, OverflowError, struct.error) as exc:
+            # What the checks below let through and the socket calls do not, such as a path with a NUL.
+            self.answer(number, ok=False, error="usage", message=str(exc))
 
-    def answer(self, number, **fields):
-        self.say({"id": number, "ok": True, "t": now(), **fields})
+    def answer(self, number, ok=True, **fields):
+        self.say({"id": number, "ok": ok, "t": now(), **fields})
 
     def refuse(self, number, exc, **fields):
-        self.answer(
-            number,
-            ok=False,
-            error=word(exc),
-            errno=errno.errorcode.get(exc.errno),
-            message=exc.strerror or str(exc),
-            **fields,
-        )
+        self.answer(number, ok=False, **reason(exc), **fields)
 
-    def client_of(self, message):
-        client = self.clients.get(message["client"])
+    def client_of(self, message, connected=False):
+        """The client that a command names, if it has a socket (that is connected)."""
+        name = need(message, "client", str, "a name")
+        client = self.clients.get(name)
         if client is None or client.state == "closed":
-            raise OSError(errno.ENOTCONN, f"{message['client']} has no open socket")
+            raise OSError(errno.ENOTCONN, f"{name} has no open socket")
+        if connected and client.state == "connecting":
+            raise OSError(errno.ENOTCONN, f"{name} is not connected yet")
         return client
 
     def do_open(self, number, message):
-        name, kind, to = message["client"], message["kind"], message["to"]
+        name = need(message, "client", str, "a name")
+        kind = need(message, "kind", str, "tcp, udp or unix")
         if kind not in ("tcp", "udp", "unix"):
-            raise Usage(f"kind {kind!r} is none of tcp, udp, unix")
+            raise Usage(f"unknown kind {kind!r}; known: tcp, udp, unix")
+        limit = seconds(message, "limit")
+        bind = place_of(message, "bind") if message.get("bind") else None
+        if kind == "unix":
+            if bind:
+                raise Usage('"bind" goes with tcp and udp; an AF_UNIX client has no address')
+            path = need(message, "to", str, "a path, or @ and an abstract name")
+            family, address = socket.AF_UNIX, "\0" + path[1:] if path.startswith("@") else path
+        elif kind == "udp" and not message.get("to"):
+            family, address = socket.AF_INET6 if bind and ":" in bind[0] else socket.AF_INET, None
+        else:
+            family, address = look_up(place_of(message, "to"), kind, bind)
         if name in self.clients:
             self.drop(self.clients[name])
-        if kind == "unix":
-            family, address = socket.AF_UNIX, "\0" + to[1:] if to.startswith("@") else to
-        else:
-            family, address = look_up(to, kind)
         sock = socket.socket(family, socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM)
-        sock.setblocking(False)
-        client = Client(name, kind, sock)
         try:
-            self.prepare(client, message)
-            if kind == "udp":
-                client.state = "open"
-            else:
-                problem = sock.connect_ex(address)
-                if problem == errno.EAGAIN:  # AF_UNIX: its backlog is full, and no event tells when it is not
-                    self.connect_later(number, client, address, message.get("limit"))
-                elif problem not in (0, errno.EINPROGRESS):
-                    raise OSError(problem, os.strerror(problem))
+            sock.setblocking(False)
+            client = Client(name, kind, sock)
+            client.remote = address
+            prepare(client, message.get("options") or {}, bind)
+            # The kernel goes on with a TCP connect (EINPROGRESS); AF_UNIX says EAGAIN if the backlog is full.
+            problem = 0 if kind == "udp" else sock.connect_ex(address)
+            if problem not in (0, errno.EINPROGRESS, errno.EAGAIN):
+                raise OSError(problem, os.strerror(problem))
+            client.local = sock.getsockname()
         except BaseException:
             sock.close()
             raise
         self.clients[name] = client
-        self.by_fd[sock.fileno()] = client
-        self.epoll.register(sock.fileno(), 0)
-        if kind == "udp" or (kind == "unix" and problem == 0):
-            self.opened(number, client)
-        elif kind == "tcp" or problem != errno.EAGAIN:
-            client.opening = number
-            if message.get("limit"):
-                self.at(now_s() + message["limit"], lambda: self.connect_too_late(client))
+        timer = self.at(now_s() + limit, lambda: self.connect_too_late(client)) if limit else None
+        client.opening = number, timer
+        if problem == errno.EAGAIN:
+            self.at(now_s() + RETRY_S, lambda: self.connect_again(client, address))
+        elif problem == errno.EINPROGRESS:
             self.watch(client)
+        else:
+            self.opened(client)
 
-    def prepare(self, client, message):
-        sock, bind = client.sock, message.get("bind")
-        if client.kind == "tcp":
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if client.kind == "udp":
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAM_BUFFER)
-            if sock.family == socket.AF_INET6:
-                sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
-            else:
-                sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
-        for option, value in (message.get("options") or {}).items():
-            set_option(sock, option, value)
-        if bind:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if client.kind == "tcp" else 0)
-            sock.bind((bind[0], bind[1]))
-        elif client.kind == "udp":
-            sock.bind(("::" if sock.family == socket.AF_INET6 else "0.0.0.0", 0))
-
-    def connect_later(self, number, client, address, limit):
-        deadline = now_s() + (limit or 60)
-
-        def again():
-            if client.state != "connecting":
-                return
-            problem = client.sock.connect_ex(address)
-            if problem == 0:
-                self.opened(number, client)
-            elif problem == errno.EAGAIN and now_s() < deadline:
-                self.at(now_s() + 0.005, again)
-            else:
-                problem = errno.ETIMEDOUT if problem == errno.EAGAIN else problem
-                self.drop(client)
-                self.refuse(number, OSError(problem, os.strerror(problem)))
-
-        self.at(now_s() + 0.005, again)
+    def connect_again(self, client, address):
+        if client.state != "connecting":
+            return
+        problem = client.sock.connect_ex(address)
+        if problem == errno.EAGAIN:
+            self.at(now_s() + RETRY_S, lambda: self.connect_again(client, address))
+        elif problem:
+            self.drop(client, OSError(problem, os.strerror(problem)))
+        else:
+            self.opened(client)
 
     def connect_too_late(self, client):
-        if client.state == "connecting" and self.clients.get(client.name) is client:
-            self.drop(client)
-            self.answer(
-                client.opening,
-                ok=False,
-                error="timed out",
-                errno="ETIMEDOUT",
-                message="no answer within the limit",
-            )
+        if client.state == "connecting":
+            self.drop(client, OSError(errno.ETIMEDOUT, "no answer within the limit"))
 
-    def opened(self, number, client):
+    def opened(self, client):
+        (number, timer), client.opening = client.opening, None
+        cancel(timer)
         client.state = "open"
-        local = client.sock.getsockname()
-        fields = {"local": place(local)}
+        fields = {"local": place(client.local)}
         if client.kind != "udp":
-            fields["remote"] = place(client.sock.getpeername())
+            fields["remote"] = place(client.remote)
         self.answer(number, **fields)
         self.watch(client)
 
     def do_send(self, number, message):
-        client = self.client_of(message)
-        if client.state == "connecting":
-            raise OSError(errno.ENOTCONN, f"{client.name} is not connected yet")
-        chunks = collections.deque(decode(chunk, client.kind == "udp") for chunk in message["chunks"])
+        client = self.client_of(message, connected=True)
+        chunks = need(message, "chunks", list, "a list of chunks")
+        chunks = collections.deque(chunk_of(chunk, client.kind) for chunk in chunks)
+        pause, limit = seconds(message, "pause"), seconds(message, "limit")
         target = None
         if client.kind == "udp":
-            if not message.get("to"):
-                raise Usage('a datagram needs "to": [host, port]')
-            _, target = look_up(message["to"], "udp")
-        limit = message.get("limit")
-        deadline = now_s() + limit if limit else None
-        client.jobs.append(Send(number, chunks, message.get("pause") or 0.0, deadline, target))
-        if deadline:
-            self.at(deadline, lambda: self.work(client))
+            target = client.remote
+            if message.get("to"):
+                _, target = look_up(place_of(message, "to"), "udp", client.local)
+            elif target is None:
+                raise Usage('a datagram needs "to": [host, port], in send or in open')
+        elif message.get("to"):
+            raise Usage('"to" goes with udp; a connection has its peer')
+        job = Send(number, chunks, pause, target)
+        client.jobs.append(job)
+        self.work(client)
+        if limit and job in client.jobs:
+            job.limit = self.at(now_s() + limit, lambda: self.send_too_late(client, job))
+
+    def send_too_late(self, client, job):
+        client.jobs.remove(job)
+        self.sent(job, OSError(errno.ETIMEDOUT, "not taken within the limit"))
         self.work(client)
 
+    def sent(self, job, exc=None):
+        """Answer a send command: it is done, or has failed."""
+        cancel(job.limit)
+        cancel(job.wake)
+        if exc:
+            self.refuse(job.number, exc, sent=job.sent)
+        else:
+            self.answer(job.number, sent=job.sent)
+
     def do_shutdown(self, number, message):
-        client = self.client_of(message)
+        client = self.client_of(message, connected=True)
         client.jobs.append((number, "shutdown"))
         self.work(client)
 
@@ -373,9 +433,7 @@ class Agent:
 
     def do_abort(self, number, message):
         client = self.client_of(message)
-        client.sock.setsockopt(
-            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
-        )  # close() sends RST
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.drop(client)
         self.answer(number)
 
@@ -384,7 +442,7 @@ class Agent:
         if message.get("rcvbuf"):
             # socket(7): the kernel doubles what is set, and tells the double.
             client.rcvbuf = client.rcvbuf or client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
-            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, message["rcvbuf"])
+            set_option(client.sock, "rcvbuf", message["rcvbuf"])
         client.stalled = True
         self.watch(client)
         self.answer(number)
@@ -400,276 +458,271 @@ class Agent:
         self.answer(number)
 
     def do_set(self, number, message):
-        set_option(self.client_of(message).sock, message["option"], message["value"])
+        client = self.client_of(message)
+        set_option(client.sock, need(message, "option", str, "a name"), message.get("value"))
         self.answer(number)
 
     def do_sync(self, number, message):
-        for client in list(self.clients.values()):
-            for _ in range(1000):
-                if client.state not in ("open", "eof") or client.stalled or not self.receive(client):
-                    break
-        self.answer(number)
+        marks = [
+            (client, mark(client)) for client in self.clients.values() if client.state in ("open", "eof")
+        ]
+        self.syncs.append((number, collections.deque(marks)))
+        self.go_on_with_syncs()
+
+    def go_on_with_syncs(self):
+        """Read what each sync command found waiting, at the pace at which the conductor takes our reports."""
+        while self.syncs:
+            number, marks = self.syncs[0]
+            while marks:
+                if self.is_crowded():
+                    self.flush()
+                if self.is_crowded() or not self.read_to(*marks[0]):
+                    return
+                marks.popleft()
+            self.syncs.popleft()
+            self.answer(number)
 
     def do_status(self, number, message):
-        self.answer(number, clients={name: self.describe(client) for name, client in self.clients.items()})
-
-    def describe(self, client):
-        facts = {"kind": client.kind, "state": client.state, "received": client.received, "sent": client.sent}
-        if client.state != "closed":
-            facts["local"] = place(client.sock.getsockname())
-        facts["unsent"] = sum(
-            len(job.part) + sum(len(data) * times for data, times in job.chunks)
-            for job in client.jobs
-            if isinstance(job, Send)
-        )
-        return facts
+        self.answer(number, clients={name: describe(client) for name, client in self.clients.items()})
 
     def do_bye(self, number, message):
+        for client in self.clients.values():
+            self.drop(client)  # so that whatever is under way has its answer, too
+        for unfinished, _ in self.syncs:
+            self.answer(unfinished)
         self.answer(number)
         self.running = False
+        deadline = now_s() + LAST_WORDS_S
+        room = select.poll()
+        room.register(self.fd_out, select.POLLOUT)
+        self.flush()
+        while self.out and (left := deadline - now_s()) > 0:
+            room.poll(left * 1000)
+            self.flush()
 
-    # sockets
+    # Sockets.
 
     def watch(self, client):
-        """Tell epoll what we want to know of a socket; errors and hang-ups it tells in any case."""
-        if client.state == "closed":
-            return
+        """Let epoll watch a socket for what can be done on it now."""
         mask = 0
-        if client.state == "connecting" or (
-            client.jobs and isinstance(client.jobs[0], Send) and client.jobs[0].not_before <= now_s()
-        ):
-            mask |= select.EPOLLOUT
+        if client.state == "connecting" or wants_to_send(client):
+            mask |= WRITABLE
         if client.state == "open" and not client.stalled and not self.full:
-            mask |= select.EPOLLIN
-        if mask != client.mask:
-            self.epoll.modify(client.sock.fileno(), mask)
-            client.mask = mask
+            mask |= READABLE
+        if client.hung_up and not mask:
+            mask = None  # or it would be told in every turn
+        if client.state == "closed" or (client.state == "connecting" and client.kind == "unix"):
+            mask = None  # before it is connected, an AF_UNIX socket counts as hung up
+        if mask == client.mask:
+            return
+        fd = client.sock.fileno()
+        if mask is None:
+            self.epoll.unregister(fd)
+            del self.by_fd[fd]
+        elif client.mask is None:
+            self.epoll.register(fd, mask)
+            self.by_fd[fd] = client
+        else:
+            self.epoll.modify(fd, mask)
+        client.mask = mask
 
     def ready(self, client, events):
         if client.state == "connecting":
             self.connected(client)
             return
-        if (
-            events & (select.EPOLLIN | select.EPOLLERR | select.EPOLLHUP)
-            and client.state == "open"
-            and not client.stalled
-        ):
+        client.hung_up = bool(events & select.EPOLLHUP)
+        if client.kind == "udp" and events & select.EPOLLERR:
+            self.icmp(client)
+        if client.mask & READABLE and events & (READABLE | BROKEN):
             for _ in range(TURNS):
-                if not self.receive(client):
+                if self.is_crowded() or not self.receive(client):
                     break
-        elif events & (select.EPOLLERR | select.EPOLLHUP):
-            self.broke(client)
-        if client.state != "closed" and events & select.EPOLLOUT:
+        elif events & BROKEN:
+            self.look_for_error(client)
+        if events & WRITABLE:
             self.work(client)
+        self.watch(client)
 
     def connected(self, client):
         problem = client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if problem:
-            self.drop(client)
-            self.refuse(client.opening, OSError(problem, os.strerror(problem)))
-            return
-        self.opened(client.opening, client)
+        exc = OSError(problem, os.strerror(problem))
+        if problem in (0, errno.ECONNRESET, errno.EPIPE):
+            self.opened(client)
+            if problem:
+                # Not the connect was answered by RST (that is ECONNREFUSED), but the connection, and at once.
+                self.broke(client, exc)
+        else:
+            self.drop(client, exc)
 
     def receive(self, client):
         """Report one chunk or datagram, or the end; whether there may be more."""
+        if client.state != "open":
+            return False
         try:
-            if client.kind == "udp":
-                data, source = client.sock.recvfrom(CHUNK)
-            else:
-                data, source = client.sock.recv(CHUNK) if client.state == "open" else b"", None
-                if client.state != "open":
-                    return False
+            data, source = client.sock.recvfrom(CHUNK)
         except BlockingIOError:
             return False
         except OSError as exc:
             if client.kind == "udp":
-                return self.icmp(client, exc)
-            self.failed(client, exc)
+                return self.icmp(client) or self.tell_error(client, exc)
+            self.broke(client, exc)
             return False
-        t = now()
-        if client.kind != "udp" and not data:
+        if client.kind == "udp":
+            self.tell_received(client, data, {"from": place(source)})
+        elif data:
+            self.tell_received(client, data)
+        else:
             client.state = "eof"
-            self.say({"event": "eof", "client": client.name, "t": t})
+            self.say({"event": "eof", "client": client.name, "t": now()})
             self.watch(client)
-            return False
+        return client.state == "open"
+
+    def tell_received(self, client, data, source=()):
+        self.say({"event": "received", "client": client.name, "t": now(), **to_wire(data), **dict(source)})
         client.received += len(data)
-        event = {"event": "received", "client": client.name, "t": t, **encode(data)}
-        if source:
-            event["from"] = place(source)
-        self.say(event)
+        client.datagrams += 1
+
+    def tell_error(self, client, exc, **fields):
+        self.say({"event": "error", "client": client.name, "t": now(), **reason(exc), **fields})
         return True
 
-    def icmp(self, client, exc):
-        """A datagram of ours was answered by ICMP: the error queue tells all of them (ip(7), IP_RECVERR)."""
+    def read_to(self, client, mark, crowd=False):
+        """Read on to the mark, and the end or error if that is next. If it is not done, we are crowded."""
+        while client.state == "open" and not client.stalled:
+            if self.is_crowded() and not crowd:
+                return False
+            if not self.receive(client) or progress(client) > mark:
+                return True
+        if client.state in ("open", "eof"):
+            self.look_for_error(client)
+        return True
+
+    def look_for_error(self, client):
+        """An error on a socket that we do not read just now: RST has come, or ICMP."""
+        if client.kind == "udp":
+            self.icmp(client)
+        elif problem := client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.broke(client, OSError(problem, os.strerror(problem)))
+
+    def icmp(self, client):
+        """Report the ICMP answers to our datagrams (ip(7), IP_RECVERR). Whether there were any."""
         found = False
         while True:
             try:
-                _, ancillary, _, address = client.sock.recvmsg(1, 512, socket.MSG_ERRQUEUE)
+                _, ancillary, _, address = client.sock.recvmsg(0, 512, socket.MSG_ERRQUEUE)
             except OSError:
-                break
+                return found
             for _, kind, content in ancillary:
                 if kind in (IP_RECVERR, IPV6_RECVERR) and len(content) >= 16:
-                    found = True
                     (number,) = struct.unpack_from("=I", content)
-                    self.tell_error(
-                        client,
-                        OSError(number, os.strerror(number)),
-                        about=place(address) if address else None,
-                    )
-        if not found:
-            self.tell_error(client, exc)
-        return True
+                    about = {"about": place(address)} if address else {}  # where the datagram was sent
+                    found = self.tell_error(client, OSError(number, os.strerror(number)), **about)
 
-    def tell_error(self, client, exc, **fields):
-        event = {
-            "event": "error",
-            "client": client.name,
-            "t": now(),
-            "error": word(exc),
-            "errno": errno.errorcode.get(exc.errno),
-        }
-        self.say({**event, "message": exc.strerror, **{key: value for key, value in fields.items() if value}})
-
-    def failed(self, client, exc):
+    def broke(self, client, exc):
         """The connection is broken: say so, once, and close the socket."""
+        if client.state == "open" and not client.stalled:
+            try:
+                # What had come before is still there; the error may not be, and then b"" looks like a FIN.
+                while data := client.sock.recv(CHUNK):
+                    self.tell_received(client, data)
+            except OSError:
+                pass
         if exc.errno in (errno.ECONNRESET, errno.EPIPE):
             self.say({"event": "reset", "client": client.name, "t": now()})
+            exc = OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         else:
             self.tell_error(client, exc)
-        self.drop(client, word(exc))
+        self.drop(client, exc)
 
-    def broke(self, client):
-        """An error or a hang-up on a socket that we do not read just now."""
-        if client.kind == "udp":
-            self.icmp(
-                client,
-                OSError(
-                    client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or errno.EIO,
-                    "an error without a name",
-                ),
-            )
+    def drop(self, client, exc=None):
+        """Close a socket, and answer the commands that wait for it."""
+        if client.state == "closed":
             return
-        problem = client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if problem:
-            self.failed(client, OSError(problem, os.strerror(problem)))
-        elif client.state == "eof":
-            self.forget(client)  # both sides have said FIN: nothing more can happen
-        elif client.stalled:
-            # RST has come while we do not look; what is unread goes with it.
-            self.failed(client, OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
-
-    def forget(self, client):
-        """Watch the socket no more; it stays open until it is closed."""
-        fd = client.sock.fileno()
-        if self.by_fd.pop(fd, None):
-            self.epoll.unregister(fd)
-        client.mask = -1
-
-    def drop(self, client, why="closed"):
-        """Close a socket, and answer what was still to be sent on it."""
-        if client.state != "closed":
-            fd = client.sock.fileno()
-            if self.by_fd.pop(fd, None):
-                self.epoll.unregister(fd)
-            client.sock.close()
-            client.state = "closed"
+        exc = exc or OSError(errno.ENOTCONN, "the socket was closed before that")
+        client.state = "closed"
+        self.watch(client)
+        client.sock.close()
+        if client.opening:
+            (number, timer), client.opening = client.opening, None
+            cancel(timer)
+            self.refuse(number, exc)
         while client.jobs:
             job = client.jobs.popleft()
-            number, sent = (job.number, {"sent": job.sent}) if isinstance(job, Send) else (job[0], {})
-            self.answer(number, ok=False, error=why, message="the connection has ended", **sent)
+            if isinstance(job, Send):
+                self.sent(job, exc)
+            else:
+                self.refuse(job[0], exc)
 
-    # sending
+    # Sending.
 
     def work(self, client):
-        """Go on with what a client has to send, as far as the kernel takes it."""
+        """Go on with what a client has to do, in order, as far as the kernel takes it."""
         while client.jobs and client.state != "closed":
             job = client.jobs[0]
-            if isinstance(job, tuple):
+            if isinstance(job, Send):
+                if not self.send_some(client, job):
+                    break
+            else:
                 client.jobs.popleft()
-                self.finish(client, *job)
-            elif not self.send_some(client, job):
-                break
-        if client.state != "closed" and client.mask >= 0:
-            self.watch(client)
+                self.end(client, *job)
+        self.watch(client)
 
-    def finish(self, client, number, what):
+    def end(self, client, number, what):
         if what == "shutdown":
             try:
                 client.sock.shutdown(socket.SHUT_WR)
             except OSError as exc:
                 self.refuse(number, exc)
                 return
-            self.answer(number)
-            return
-        while client.state == "open" and not client.stalled and self.receive(client):
-            pass  # close() with unread input would send RST instead of FIN
-        self.drop(client)
+            client.shut = True
+        else:
+            if client.state == "open" and client.kind != "udp":
+                self.read_to(client, mark(client), crowd=True)  # close() with unread input says RST, not FIN
+            self.drop(client)
         self.answer(number)
 
     def send_some(self, client, job):
-        """Whether the job is done, or has failed; else it goes on when the socket or the clock allows."""
-        while job.part or job.chunks:
-            if job.deadline and now_s() >= job.deadline:
-                client.jobs.popleft()
-                self.answer(
-                    job.number,
-                    ok=False,
-                    error="timed out",
-                    errno="ETIMEDOUT",
-                    message="not taken within the limit",
-                    sent=job.sent,
-                )
-                return True
-            if not job.part:
+        """Whether the job is done, or has failed; if not, it goes on when the socket or the clock allows."""
+        calls, most = 0, job.sent + BLOCK
+        while job.part is not None or job.chunks:
+            if calls == SENDS or job.sent > most:
+                return False
+            if job.part is None:
                 if now_s() < job.not_before:
-                    self.at(job.not_before, lambda: self.work(client))
+                    cancel(job.wake)
+                    job.wake = self.at(job.not_before, lambda: self.work(client))
                     return False
-                job.part = next_part(job.chunks, whole=job.target is not None)
+                job.part = job.next_part()
             try:
-                if job.target:
-                    sent = self.send_datagram(client, job)
-                    job.part = memoryview(b"")
-                else:
-                    sent = client.sock.send(job.part)
-                    job.part = job.part[sent:]
+                sent = self.send_datagram(client, job) if job.target else client.sock.send(job.part)
             except BlockingIOError:
                 return False
             except OSError as exc:
                 client.jobs.popleft()
-                self.refuse(job.number, exc, sent=job.sent)
-                if client.kind != "udp" and exc.errno == errno.ECONNRESET:
-                    # This call has eaten the error, and recv() would now say "end of file".
-                    while client.state == "open" and self.receive_before_reset(client):
-                        pass
-                    self.failed(client, exc)
+                self.sent(job, exc)
+                if client.kind == "tcp" and exc.errno in WORDS and not client.shut:
+                    self.broke(client, exc)  # this call has taken the error, and nobody else will tell of it
                 return True
+            calls += 1
             job.sent += sent
             client.sent += sent
-            if not job.part and job.pause:
-                job.not_before = now_s() + job.pause
+            job.part = job.part[sent:] if len(job.part) > sent else None
+            if job.part is None and not job.chunks[0][1]:
+                job.chunks.popleft()
+                job.not_before = now_s() + job.pause if job.pause else 0.0
         client.jobs.popleft()
-        self.answer(job.number, sent=job.sent)
+        self.sent(job)
         return True
-
-    def receive_before_reset(self, client):
-        try:
-            data = client.sock.recv(CHUNK)
-        except OSError:
-            return False
-        if data:
-            self.say({"event": "received", "client": client.name, "t": now(), **encode(data)})
-        return bool(data)
 
     def send_datagram(self, client, job):
         try:
             return client.sock.sendto(job.part, job.target)
         except BlockingIOError:
             raise
-        except OSError as exc:
-            if exc.errno not in (errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ECONNRESET):
+        except OSError:
+            # It may be the answer to an earlier datagram, told at this call; this one was then not sent.
+            if not self.icmp(client):
                 raise
-            # It may be an answer to an earlier datagram, told at this call; this one was then not sent.
-            self.icmp(client, exc)
             return client.sock.sendto(job.part, job.target)
 
 
@@ -681,66 +734,173 @@ def now_s():
     return time.monotonic()
 
 
+def cancel(timer):
+    if timer:
+        timer[2] = None
+
+
 def word(exc):
     return WORDS.get(exc.errno, "other")
 
 
+def reason(exc):
+    """An error for JSON."""
+    return {
+        "error": word(exc),
+        "errno": errno.errorcode.get(exc.errno),
+        "message": exc.strerror or str(exc),
+    }
+
+
 def place(address):
     """An address for JSON: [host, port], or a path."""
-    if isinstance(address, tuple):
-        return [address[0], address[1]]
-    if isinstance(address, bytes):
-        return (
-            "@" + address[1:].decode(errors="replace")
-            if address[:1] == b"\0"
-            else address.decode(errors="replace")
-        )
-    return address
+    if isinstance(address, bytes):  # AF_UNIX, abstract
+        address = address.decode(errors="replace")
+    if isinstance(address, str):
+        return "@" + address[1:] if address.startswith("\0") else address
+    return list(address[:2])
 
 
-def look_up(to, kind):
-    """Family and address of [host, port]. A name is looked up as the node's system does it."""
-    host, port = to[0], to[1]
-    kind = socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
+def look_up(to, kind, beside=None):
+    """Family and address of [host, port], in the family of the address beside it if there is one."""
+    family = socket.AF_UNSPEC
+    if beside:
+        family = socket.AF_INET6 if ":" in beside[0] else socket.AF_INET
     try:
-        found = socket.getaddrinfo(host, port, type=kind)
+        found = socket.getaddrinfo(
+            *to, family=family, type=socket.SOCK_DGRAM if kind == "udp" else socket.SOCK_STREAM
+        )
     except socket.gaierror as exc:
-        raise OSError(errno.EHOSTUNREACH, f"{host}: {exc.strerror}") from None
+        raise OSError(errno.EHOSTUNREACH, f"{to[0]}: {exc.strerror}") from None
     return found[0][0], found[0][4]
+
+
+def prepare(client, options, bind):
+    """Give a new socket its options and its own address."""
+    sock = client.sock
+    if client.kind == "tcp":
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # a chunk is a segment, if it fits
+        if bind:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    elif client.kind == "udp":
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAM_BUFFER)
+        if sock.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        bind = bind or (("::", 0) if sock.family == socket.AF_INET6 else ("0.0.0.0", 0))
+    if not isinstance(options, dict):
+        raise Usage('"options" is an object, such as {"nodelay": 0}')
+    for option, value in options.items():
+        set_option(sock, option, value)
+    if bind:
+        sock.bind(bind)
 
 
 def set_option(sock, option, value):
     if option not in OPTIONS:
         raise Usage(f"unknown option {option!r}; known: {', '.join(OPTIONS)}")
+    if not isinstance(value, int) or not 0 <= value < 1 << 31:
+        raise Usage(f"the value of {option} is a whole number from 0 on, not {value!r:.80}")
     level, number = OPTIONS[option]
+    if option == "ttl" and sock.family == socket.AF_INET6:
+        level, number = socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS
     sock.setsockopt(level, number, struct.pack("ii", 1, value) if option == "linger" else value)
 
 
-def encode(data):
+def wants_to_send(client):
+    """Is there something for the kernel now, and not after a pause?"""
+    if not client.jobs or not isinstance(client.jobs[0], Send):
+        return False
+    return client.jobs[0].part is not None or client.jobs[0].not_before <= now_s()
+
+
+def progress(client):
+    """What has been read of a socket, in the measure of mark()."""
+    return client.received + (DATAGRAM_COST * client.datagrams if client.kind == "udp" else 0)
+
+
+def mark(client):
+    """How far to read, at most, until nothing is left of what the kernel has now."""
+    if client.kind == "udp":  # FIONREAD would tell of the first datagram only
+        waiting = client.sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 64)[:4]
+    else:
+        waiting = fcntl.ioctl(client.sock, termios.FIONREAD, bytes(4))
+    return progress(client) + struct.unpack("i", waiting)[0]
+
+
+def describe(client):
+    return {
+        "kind": client.kind,
+        "state": client.state,
+        "local": place(client.local),
+        "remote": place(client.remote) if client.remote else None,
+        "received": client.received,
+        "sent": client.sent,
+        "unsent": sum(job.unsent() for job in client.jobs if isinstance(job, Send)),
+    }
+
+
+# What commands are made of.
+
+
+def parse(line):
+    """A command line as an object."""
+    try:
+        message = json.loads(line.decode())
+    except UnicodeDecodeError:
+        raise Usage("a command is UTF-8") from None
+    except (ValueError, RecursionError) as exc:
+        raise Usage(f"a command is JSON: {exc}") from None
+    if not isinstance(message, dict):
+        raise Usage('a command is an object, such as {"id": 1, "do": "status"}')
+    return message
+
+
+def need(message, key, kind, what):
+    """A field that a command must have."""
+    value = message.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise Usage(f'{message.get("do")} needs "{key}", {what}; got {value!r:.80}')
+    return value
+
+
+def seconds(message, key):
+    """A field that is a time, or 0."""
+    value = message.get(key) or 0.0
+    if not isinstance(value, int | float) or not 0 <= value <= LONGEST_S:
+        raise Usage(f'"{key}" is a number of seconds, at most {LONGEST_S}, not {value!r:.80}')
+    return value
+
+
+def place_of(message, key):
+    """A field that is [host, port]."""
+    match message.get(key):
+        case [str(host), int(port)] if 0 <= port < 65536:
+            return host, port
+        case other:
+            raise Usage(f'"{key}" is [host, port], such as ["127.0.0.1", 5000]; got {other!r:.80}')
+
+
+def chunk_of(chunk, kind):
+    """[data, times] of a chunk of a send command."""
+    try:
+        data = chunk["text"].encode() if "text" in chunk else base64.b64decode(chunk["base64"], validate=True)
+        times = chunk.get("repeat", 1)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        raise Usage('a chunk is {"text": …} or {"base64": …}, with "repeat": n if it is long') from None
+    if type(times) is not int or not 0 <= len(data) * times <= LONGEST:
+        raise Usage(f'"repeat" is a whole number, for {LONGEST} bytes at most; got {times!r:.80}')
+    if kind == "udp" and len(data) * times > CHUNK:
+        data, times = bytes(CHUNK), 1  # the kernel refuses it in any case
+    return [data, times if data else 1]
+
+
+def to_wire(data):
     try:
         return {"text": data.decode()}
     except UnicodeDecodeError:
         return {"base64": base64.b64encode(data).decode()}
-
-
-def decode(chunk, whole):
-    """(data, times) of a chunk of a send command."""
-    try:
-        data = chunk["text"].encode() if "text" in chunk else base64.b64decode(chunk["base64"], validate=True)
-    except (KeyError, binascii.Error):
-        raise Usage('a chunk is {"text": …} or {"base64": …}') from None
-    return data, chunk.get("repeat", 1)
-
-
-def next_part(chunks, whole):
-    """The next bytes to hand to the kernel in one call; a long repetition comes in blocks, a datagram whole."""
-    data, times = chunks.popleft()
-    if whole or len(data) * times <= BLOCK:
-        return memoryview(data * times)
-    block = max(1, BLOCK // len(data))
-    if times > block:
-        chunks.appendleft((data, times - block))
-    return memoryview(data * min(block, times))
 
 
 def serve(fd_in, fd_out):
@@ -762,9 +922,8 @@ def main():
     )
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # a terminal's Ctrl-C is for the conductor, which then closes our stream
+    # A terminal's Ctrl-C is for the conductor, which then closes our stream.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not arguments.connect:
         serve(0, 1)
         return
@@ -777,7 +936,7 @@ def main():
             control = socket.create_connection((host.strip("[]"), int(port)))
             control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     except (OSError, ValueError) as exc:
-        sys.exit(f"agent: cannot reach {arguments.connect}: {exc}")
+        sys.exit(f"agent: cannot reach {arguments.connect}: {exc}; is the conductor listening there?")
     with control:
         serve(control.fileno(), control.fileno())
 

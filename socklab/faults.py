@@ -80,9 +80,9 @@ def neighbour_batch(
     (ip-neighbour(8)).
     """
     lines = []
-    for (a, b), fault in {**before, **after}.items():
+    for a, b in {**before, **after}:
         now, was = after.get((a, b)), before.get((a, b))
-        if a != sender or now == was or fault != DROP:
+        if a != sender or (now == DROP) == (was == DROP):
             continue
         for mine in interfaces[a]:
             for theirs in interfaces[b]:

@@ -47,10 +47,13 @@ class Event:
     @classmethod
     def from_json(cls, line: str) -> Event:
         """Raises ValueError for what is no event."""
-        data = json.loads(line)
+        try:
+            data = json.loads(line)
+        except RecursionError:
+            raise ValueError("not an event: nested too deep") from None
         if (
             not isinstance(data, dict)
-            or not isinstance(data.get("t"), int)
+            or type(data.get("t")) is not int
             or not isinstance(data.get("kind"), str)
         ):
             raise ValueError("not an event: it needs t and kind")

@@ -12,12 +12,14 @@ How bytes become messages is the service's framing:
 from __future__ import annotations
 
 import re
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 
-from socklab.history import Event, joined
-from socklab.scenario import Expectation, Pattern, expand, expand_regex
+from socklab.history import Event, from_wire
+from socklab.scenario import Expectation, Pattern, compile_regex, expand, expand_regex
 
 LINE, DATAGRAM, STREAM = "line", "datagram", "stream"
 
@@ -34,7 +36,7 @@ class Message:
 
 @dataclass
 class Inbox:
-    """All that one node has received, in order; a new connection goes on with the same list."""
+    """All that one node has received, in order. A new connection goes on with the same list, from `first` on."""
 
     framing: str
     messages: list[Message] = field(default_factory=list)
@@ -43,7 +45,11 @@ class Inbox:
     arrivals: list[tuple[int, int]] = field(default_factory=list)
     """(time, length of `stream` afterwards) for each chunk."""
     sent: bytearray = field(default_factory=bytearray)
-    """What the client sent on the current connection."""
+    """What the client sent on the current connection (not over UDP)."""
+    sent_messages: list[bytes] = field(default_factory=list)
+    """The datagrams that the client sent."""
+    first: int = 0
+    """The first message of the current connection; what came before it is no concern of a new expectation."""
     connection: int = 0
     ended: str | None = None
     """eof, reset or error: the current connection has no more to give. For a server: exited."""
@@ -54,7 +60,7 @@ class Inbox:
     """Messages (stream: bytes) that an expectation has read, or passed over."""
     positions: dict[str, int] = field(default_factory=dict)
     """Each pattern's own position."""
-    _partial: bytes = b""
+    _partial: bytearray = field(default_factory=bytearray)
     _errors_read: int = 0
 
     def feed(self, event: Event) -> None:
@@ -64,17 +70,17 @@ class Inbox:
             self._receive(event.content, event.t)
         elif kind == "connected":
             if self.connection:
-                self._flush(event.t)
-                self.stream.clear()
-                self.arrivals.clear()
-                self.sent.clear()
-                if self.framing == STREAM:
-                    self.positions.clear()
-                    self.read_to = 0
+                self._begin_again(event.t)
             self.connection += 1
             self.ended = None
         elif kind == "sent":
-            self.sent += joined(event.data["chunks"])
+            for chunk in event.data["chunks"]:
+                if self.framing == DATAGRAM:
+                    self.sent_messages.append(from_wire(chunk))
+                else:
+                    self.sent += from_wire(chunk)
+        elif kind in ("closed", "aborted"):
+            self._flush(event.t)
         elif kind in ("eof", "reset"):
             self._flush(event.t)
             self.ended = kind
@@ -97,20 +103,39 @@ class Inbox:
         self.stream += data
         self.arrivals.append((t, len(self.stream)))
         if self.framing == LINE:
-            *lines, self._partial = (self._partial + data).split(b"\n")
-            self.messages += [Message(line.removesuffix(b"\r"), t) for line in lines]
+            self._partial += data
+            if b"\n" in data:
+                *lines, rest = bytes(self._partial).split(b"\n")
+                self.messages += [Message(line.removesuffix(b"\r"), t) for line in lines]
+                self._partial = bytearray(rest)
 
     def _flush(self, t: int) -> None:
         if self._partial:
-            self.messages.append(Message(self._partial, t))
-            self._partial = b""
+            self.messages.append(Message(bytes(self._partial), t))
+            self._partial.clear()
+
+    def _begin_again(self, t: int) -> None:
+        """A new connection, open since `t`. Its first bytes may be known already: they can be quicker than its own event."""
+        old = sum(1 for when, _ in self.arrivals if when < t)
+        if old == len(self.arrivals):
+            self._flush(t)
+        self.first = len(self.messages)
+        while self.first and self.messages[self.first - 1].t >= t:
+            self.first -= 1
+        cut = self.arrivals[old - 1][1] if old else 0
+        del self.stream[:cut]
+        self.arrivals = [(when, end - cut) for when, end in self.arrivals[old:]]
+        self.sent.clear()
+        self.sent_messages.clear()
+        self.positions.clear()
+        self.read_to = 0 if self.framing == STREAM else max(self.read_to, self.first)
 
     def since(self, t: int) -> list[Message]:
         """What came at or after a time and no expectation has read. A stream's bytes count as one message a chunk."""
         if self.framing != STREAM:
             fresh = [m for m in self.messages[self.read_to :] if m.t >= t]
             if self._partial and self.arrivals and self.arrivals[-1][0] >= t:
-                fresh.append(Message(self._partial, self.arrivals[-1][0]))
+                fresh.append(Message(bytes(self._partial), self.arrivals[-1][0]))
             return fresh
         result, start = [], 0
         for when, end in self.arrivals:
@@ -135,12 +160,24 @@ class Watch:
     """
 
     def __init__(self, expectation: Expectation, inbox: Inbox, values: Mapping[str, str]) -> None:
-        self.expectation = expectation
+        self.expectation = e = expectation
         self.inbox = inbox
         self.state = State.WAITING
         self.reason = ""
         self.captured: str | None = None
-        e = expectation
+        self._values = dict(values)
+        # All that `exactly` speaks of has one position, whatever was expected.
+        self._key = (
+            "exactly"
+            if e.kind == "exactly"
+            else f"{e.kind}:{e.log}:{[(p.kind, expand_value(p, {**values, 'n': '{n}'})) for p in e.patterns]}"
+        )
+        self._doubled: str | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Where it starts to read, with nothing found yet."""
+        e, inbox, values = self.expectation, self.inbox, self._values
         self._single = (
             _Matcher(e.patterns[0], values, e.family)
             if len(e.patterns) == 1 and e.kind in ("sequence", "set")
@@ -148,17 +185,19 @@ class Watch:
         )
         self._matchers = [_Matcher(p, values) for p in e.patterns] if self._single is None else []
         self._total = e.count if self._single else len(e.patterns)
-        self._found: set[int] = set()
+        self._connection = inbox.connection
+        self._at = inbox.first if e.kind == "sent" else inbox.positions.get(self._key, inbox.first)
+        if self._single and self._single.kind == "any":
+            self._at = max(self._at, inbox.read_to)
+        self._start = self._at
         self._next = 0
-        self._key = (
-            f"{e.kind}:{e.log}:{[(p.kind, expand_value(p, {**values, 'n': '{n}'})) for p in e.patterns]}"
-        )
-        start = inbox.positions.get(self._key, 0)
-        if e.patterns and e.patterns[0].kind == "any":
-            start = max(start, inbox.read_to)
-        self._at = start
+        self._found: set[int] = set()
+        self._holders: dict[int, list[int]] = {}
+        """Of `set`: which pattern is held by a message, and which patterns that message could hold."""
         self._furthest = 0
-        self._doubled: str | None = None
+        self._owed: Counter[bytes] = Counter()
+        """Of `sent`: the datagrams that have not come back."""
+        self._counted = 0
         self._compared = 0
 
     # what is asked
@@ -166,6 +205,8 @@ class Watch:
     def advance(self) -> State:
         if self.state is State.WAITING:
             kind = self.expectation.kind
+            if self.inbox.framing == STREAM and self._connection != self.inbox.connection:
+                self._begin()  # a new connection is a new stream
             if kind in ("sequence", "set"):
                 self._read()
             elif kind == "exactly":
@@ -187,7 +228,11 @@ class Watch:
                 }
                 what = "the server" if self.inbox.ended == "exited" else "the connection"
                 self._fail(f"{self._missing()}; {what} {ended[self.inbox.ended]}, so it cannot come any more")
-        elif self.state is State.MET and (self.expectation.once or self.expectation.kind == "exactly"):
+        elif (
+            self.state is State.MET
+            and (self.expectation.once or self.expectation.kind in ("exactly", "sent"))
+            and self._connection == self.inbox.connection
+        ):
             self._look_for_more()
         return self.state
 
@@ -206,12 +251,14 @@ class Watch:
         return self._missing()
 
     def concerns(self, data: bytes) -> bool:
-        """Whether a message with this content, sent now, would count as one more match."""
-        if self.expectation.kind == "exactly":
+        """Whether something that holds this, sent now, could rightly count as one more match. True in doubt: how a server
+        decorates a text, or where the border of a message is, cannot be told from what is said."""
+        if self.expectation.kind == "exactly" or self.inbox.framing == STREAM:
+            return True
+        if self.inbox.framing == LINE and not data.endswith(b"\n"):
             return True
         matchers = [self._single] if self._single else self._matchers
-        lines = data.split(b"\n") if self.inbox.framing == LINE else [data]
-        return any(m.match(Message(line, 0)) is not None for m in matchers for line in lines)
+        return any(matcher.could_be_in(data) for matcher in matchers)
 
     # how it is found out
 
@@ -240,59 +287,95 @@ class Watch:
 
     def _take(self, message: Message) -> None:
         """Hold one message against the patterns that are still open."""
-        ordered = self.expectation.kind == "sequence"
-        index = self._index(message)
-        if index is None:
+        fitting = self._fitting(message)
+        if not fitting:
             return
-        if index in self._found:
-            if self.expectation.once:
-                self._fail(f"{self._name(index)} came twice")
-            return
-        if ordered and index != self._next:
-            if self.expectation.once and index > self._next:
-                self._fail(f"{self._name(index)} came before {self._name(self._next)}")
-            return
-        self._found.add(index)
-        self._next = index + 1
+        if self.expectation.kind == "set":
+            if (pattern := self._hold(fitting)) is not None:
+                self._found.add(pattern)
+            elif self.expectation.once:
+                self._fail(f"{self._name(fitting[0])} came twice")
+        elif self._next in fitting:
+            self._found.add(self._next)
+            self._next += 1
+        elif self.expectation.once:
+            if fitting[0] < self._next:
+                self._fail(f"{self._name(fitting[0])} came twice")
+            else:
+                self._fail(f"{self._name(fitting[0])} came before {self._name(self._next)}")
 
-    def _index(self, message: Message) -> int | None:
-        """Which of the patterns this message is; the next open one first."""
-        if self._single:
-            found = self._single.match(message)
-            if found is None:
-                return None
-            if self._single.family:
-                return found.number - 1 if 1 <= found.number <= self._total else None
-            self.captured = found.text
-            return self._next if self._next < self._total else 0
-        open_first = [self._next] if self._next < self._total else []
-        for i in [*open_first, *(i for i in range(self._total) if i != self._next)]:
-            if (i not in self._found or self.expectation.once) and self._matchers[i].match(message):
-                return i
+    def _fitting(self, message: Message) -> list[int]:
+        """Which of the patterns this message is, the likeliest first."""
+        if self._single is None:
+            return [i for i, matcher in enumerate(self._matchers) if matcher.match(message) is not None]
+        if self._single.family:
+            return [n - 1 for n in self._single.numbers(message) if n <= self._total]
+        found = self._single.match(message)
+        if found is None:
+            return []
+        if len(self._found) < self._total:
+            self.captured = found
+        return [self._next if self._next < self._total else 0]
+
+    def _hold(self, fitting: list[int]) -> int | None:
+        """Let a message hold one of its patterns; others may change theirs for it (`a` and `a b` both fit the line `a b`).
+
+        The pattern that is held now and was not before; None where all that it fits are taken for good.
+        """
+        came_from: dict[int, tuple[int | None, list[int]]] = {}
+        todo: deque[tuple[int | None, list[int]]] = deque([(None, fitting)])
+        while todo:
+            giver, wanted = todo.popleft()
+            for pattern in wanted:
+                if pattern in came_from:
+                    continue
+                came_from[pattern] = (giver, wanted)
+                if pattern in self._holders:
+                    todo.append((pattern, self._holders[pattern]))
+                    continue
+                free: int | None = pattern
+                while free is not None:
+                    previous, message = came_from[free]
+                    self._holders[free] = message
+                    free = previous
+                return pattern
         return None
 
     def _read_stream(self) -> None:
         data = self.inbox.stream
+        if self._single and self._single.kind == "any":
+            # A stream has no messages: so many bytes at least, and how they are cut says nothing.
+            begin = max(self._at, self.inbox.read_to)
+            if len(data) - begin >= self._total:
+                self.captured = bytes(data[begin:]).decode(errors="surrogateescape")
+                self._at = len(data)
+                self._found = set(range(self._total))
+                self._met()
+            return
         if self.expectation.kind == "set":
             for i in range(self._total):
-                if i not in self._found and (span := self._matcher(i).find(data, 0, self._at)) is not None:
+                if i not in self._found and (span := self._seek(i, self._start)) is not None:
                     self._found.add(i)
-                    self._furthest = max(self._furthest, span[1])
+                    self._furthest = max(self._furthest, span.end)
+                    self.captured = span.text
             if len(self._found) == self._total:
                 self._at = self._furthest
                 self._met()
             return
         while self._next < self._total:
-            span = self._matcher(self._next).find(data, self._at, self.inbox.read_to)
+            span = self._seek(self._next, self._at)
             if span is None:
                 return
-            self.captured = bytes(data[span[0] : span[1]]).decode(errors="surrogateescape")
-            self._at = span[1]
+            self.captured = span.text
+            self._at = span.end
             self._found.add(self._next)
             self._next += 1
         self._met()
         if self.expectation.once:
             self._look_for_more()
+
+    def _seek(self, index: int, start: int) -> _Span | None:
+        return self._matcher(index).find(self.inbox.stream, start, self.inbox.read_to)
 
     def _matcher(self, index: int) -> _Matcher:
         return self._single.member(index + 1) if self._single else self._matchers[index]
@@ -300,13 +383,16 @@ class Watch:
     def _look_for_more(self) -> None:
         if self._doubled is not None:
             return
-        if self.inbox.framing == STREAM and not self.expectation.log:
+        if self.expectation.kind == "sent":
+            self._look_for_more_than_sent()
+            return
+        if self.inbox.framing == STREAM:
             if self.expectation.kind == "exactly":
                 extra = bytes(self.inbox.stream[self._at :])
-                self._doubled = f"{shown(extra)} came on top" if extra else None
-            else:
+                self._doubled = f"{shown(extra)} came on top" if extra and not self._loose else None
+            elif not (self._single and self._single.kind == "any"):
                 for i in range(self._total):
-                    if self._matcher(i).find(self.inbox.stream, self._at, self._at):
+                    if self._matcher(i).stands_in(self.inbox.stream, self._at):
                         self._doubled = f"{self._name(i)} came twice"
             return
         messages = self.inbox.messages
@@ -315,14 +401,32 @@ class Watch:
             self._at += 1
             if self.expectation.kind == "exactly":
                 self._doubled = f"{shown(message.data)} came on top"
-            elif (index := self._index(message)) is not None:
+            elif fitting := self._fitting(message):
                 self._doubled = (
-                    f"{self._name(index)} came twice"
+                    f"{self._name(fitting[0])} came twice"
                     if self._total == 1 or self._matchers or self.expectation.family
                     else "one more came"
                 )
 
+    def _look_for_more_than_sent(self) -> None:
+        """What a client sends is known before any of it can come back."""
+        inbox = self.inbox
+        if inbox.framing == DATAGRAM:
+            extra = b"".join(m.data for m in inbox.messages[inbox.first + len(inbox.sent_messages) :][:1])
+            more = len(inbox.messages) - inbox.first > len(inbox.sent_messages)
+        else:
+            extra = bytes(inbox.stream[len(inbox.sent) :])
+            more = bool(extra)
+        if more:
+            self._doubled = f"{shown(extra)} came on top of what was sent"
+
     def _exactly(self) -> None:
+        if self.inbox.framing == STREAM and self._loose:
+            got_text = bytes(self.inbox.stream[self._at :]).decode(errors="surrogateescape")
+            if joined_regex(self._matchers).fullmatch(got_text):
+                self._at = len(self.inbox.stream)
+                self._met()
+            return
         if self.inbox.framing == STREAM:
             wanted = b"".join(m.value for m in self._exact())
             got = bytes(self.inbox.stream[self._at : self._at + len(wanted)])
@@ -346,15 +450,21 @@ class Watch:
                 self._met()
                 self._look_for_more()
 
+    @property
+    def _loose(self) -> bool:
+        """Whether a regex is part of what is to be exactly all: then more may fit as well as less."""
+        return any(matcher.kind == "regex" for matcher in self._matchers)
+
     def _exact(self) -> list[_Matcher]:
         for matcher in self._matchers:
             matcher.whole()
         return self._matchers
 
     def _echoed(self) -> None:
-        sent, got = self.inbox.sent, self.inbox.stream
         if self.inbox.framing == DATAGRAM:
-            got = bytearray(b"".join(m.data for m in self.inbox.messages))
+            self._echoed_datagrams()
+            return
+        sent, got = self.inbox.sent, self.inbox.stream
         step = min(len(sent), len(got))
         if sent[self._compared : step] != got[self._compared : step]:
             self._fail(difference(bytes(sent), bytes(got[:step])))
@@ -363,9 +473,26 @@ class Watch:
                 f"{shown(bytes(got[len(sent) :]))} came on top of the {len(sent)} bytes that were sent"
             )
         elif len(got) == len(sent):
-            self._at = len(self.inbox.messages) if self.inbox.framing == DATAGRAM else len(got)
+            self._at = len(self.inbox.messages if self.inbox.framing == LINE else got)
             self._met()
         self._compared = step
+
+    def _echoed_datagrams(self) -> None:
+        """Each as it was sent, and once; in what order, UDP does not promise."""
+        inbox = self.inbox
+        self._owed.update(inbox.sent_messages[self._counted :])
+        self._counted = len(inbox.sent_messages)
+        while self._at < len(inbox.messages):
+            data = inbox.messages[self._at].data
+            self._at += 1
+            if not self._owed[data]:
+                twice = data in inbox.sent_messages
+                self._fail(f"{shown(data)} came {'once too often' if twice else 'and was not sent'}")
+                return
+            self._owed[data] -= 1
+            self._compared += 1
+        if self._compared == self._counted:
+            self._met()
 
     def _ending(self) -> None:
         inbox, kind = self.inbox, self.expectation.kind
@@ -385,14 +512,18 @@ class Watch:
             self._met()
         elif inbox.ended == "reset" and kind == "eof":
             self._fail("the connection was reset (RST) instead of closed (FIN)")
+        elif inbox.ended == "error":
+            self._fail(f"the connection broke ({inbox.errors[-1]})")
 
     def _name(self, index: int) -> str:
         if self._single and self._single.family:
-            return f'"{self._single.member(index + 1).value.decode(errors="replace")}"'
+            return str(self._single.member(index + 1))
         return str(self._single or self._matchers[index])
 
     def _missing(self) -> str:
         e = self.expectation
+        if e.kind == "sent" and self.inbox.framing == DATAGRAM:
+            return f"{self._compared} of {self._counted} datagrams came back"
         if e.kind == "sent":
             return f"{self._compared} of {len(self.inbox.sent)} bytes came back"
         if e.kind in ("eof", "reset", "error", "exit"):
@@ -409,9 +540,11 @@ class Watch:
 
 
 @dataclass(frozen=True)
-class _Match:
+class _Span:
+    """Where something stands in a stream, and what was caught there."""
+
+    end: int
     text: str
-    number: int = 0
 
 
 class _Matcher:
@@ -423,30 +556,29 @@ class _Matcher:
         self.family = family
         self.kind = pattern.kind
         self._members: dict[int, _Matcher] = {}
-        self._literals: list[bytes] = []
-        """What has to stand in a message for the expression to match at all."""
+        self._searched = 0
         if family:
-            mark = "\x00n\x00"  # no text of a scenario has a NUL in it
-            filled = expand_value(pattern, {**values, "n": mark})
-            body = (
-                filled.replace(re.escape(mark), "([0-9]+)").replace(mark, "([0-9]+)")
-                if self.kind == "regex"
-                else "([0-9]+)".join(map(re.escape, filled.split(mark)))
-            )
-            self._regex = re.compile(body if self.kind == "regex" else _bounded(body))
-            if self.kind == "contains":
-                self._literals = [part.encode(errors="surrogateescape") for part in filled.split(mark)]
+            filled = expand_value(pattern, {**values, "n": _N})
+            self._literals = [p.encode(errors="surrogateescape") for p in filled.split(_N)]
             return
-        filled = expand_value(pattern, values)
-        self.text = filled
+        self.text = expand_value(pattern, values)
         self.value = (
-            pattern.value if isinstance(pattern.value, bytes) else filled.encode(errors="surrogateescape")
+            pattern.value if isinstance(pattern.value, bytes) else self.text.encode(errors="surrogateescape")
         )
-        if self.kind == "contains":
-            self._regex = re.compile(_bounded(re.escape(filled)))
-            self._literals = [self.value]
-        elif self.kind == "regex":
-            self._regex = re.compile(filled)
+        self._literals = [self.value]
+        """What has to stand in a message for a text to be in it; told much faster than by the expression."""
+
+    @cached_property
+    def _regex(self) -> re.Pattern[str]:
+        if self.family:
+            filled = expand_value(self.pattern, {**self.values, "n": _N})
+            if self.kind == "regex":
+                parts = filled.split(re.escape(_N))
+            else:
+                parts = [re.escape(part) for part in filled.split(_N)]
+            body = parts[0] + "(?P<socklab_n>[1-9][0-9]{0,8})" + "(?P=socklab_n)".join(parts[1:])
+            return compile_regex(body if self.kind == "regex" else _bounded(body))
+        return compile_regex(self.text if self.kind == "regex" else _bounded(re.escape(self.text)))
 
     def __str__(self) -> str:
         return str(
@@ -456,6 +588,7 @@ class _Matcher:
         )
 
     def member(self, number: int) -> _Matcher:
+        """The text with this number in it."""
         if not self.family:
             return self
         if number not in self._members:
@@ -467,47 +600,108 @@ class _Matcher:
         if self.kind == "contains":
             self.kind = "is"
 
-    def match(self, message: Message) -> _Match | None:
+    def match(self, message: Message) -> str | None:
+        """What of the message it is, for a capture; None where it does not match."""
         if self.kind == "any":
-            return _Match(message.text)
+            return message.text
         if self.kind == "is":
-            return _Match(message.text) if message.data == self.value else None
+            return message.text if message.data == self.value else None
         if self.kind == "bytes":
-            return _Match(message.text) if self.value in message.data else None
-        if any(part not in message.data for part in self._literals):
-            return None  # told much faster than by the expression
-        found = self._regex.search(message.text)
-        if found is None:
+            return message.text if self.value in message.data else None
+        if self.kind == "contains" and self.value not in message.data:
             return None
-        if self.family:
-            digits = next((g for g in found.groups() if g), "0")
-            return _Match(found[0], int(digits) if str(int(digits)) == digits else 0)
-        return _Match(found[1] if found.groups() and found[1] is not None else found[0])
+        found = self._regex.search(message.text)
+        return _caught(found) if found else None
 
-    def find(self, data: bytearray, start: int, fresh: int) -> tuple[int, int] | None:
-        """Where this stands in a stream from `start` on; `fresh` is where no expectation has read yet."""
-        if self.kind == "any":
-            begin = max(start, fresh)
-            return (begin, len(data)) if len(data) > begin else None
+    def numbers(self, message: Message) -> list[int]:
+        """Of a text with {n}: which numbers it is. From the right, because servers put what they add in front."""
+        if self.kind == "contains" and any(part not in message.data for part in self._literals):
+            return []
+        found = [int(match["socklab_n"]) for match in self._regex.finditer(message.text)]
+        return list(dict.fromkeys(reversed(found)))
+
+    def could_be_in(self, data: bytes) -> bool:
+        """Whether something sent could make a message that matches. True in doubt."""
+        return self.kind in ("any", "regex") or all(part in data for part in self._literals)
+
+    # streams
+
+    def find(self, data: bytearray, start: int, fresh: int) -> _Span | None:
+        """Where this stands in a stream from `start` on; `fresh` is where no expectation has read yet.
+
+        What it finds ends as early as it can, so that it is the same however the stream was cut on its way.
+        """
         if self.kind == "regex":
-            found = re.compile(self.text.encode(errors="surrogateescape")).search(data, start)
-            return found.span() if found else None
+            return self._regex_in(data, start)
         if self.kind == "is":
             return self._whole_in(data, start, fresh)
-        at = data.find(self.value, start)
-        return (at, at + len(self.value)) if at >= 0 else None
+        # What has been searched once does not change.
+        at = data.find(self.value, max(start, self._searched - len(self.value) + 1))
+        if at < 0:
+            self._searched = len(data)
+            return None
+        return _Span(at + len(self.value), self.value.decode(errors="surrogateescape"))
 
-    def _whole_in(self, data: bytearray, start: int, fresh: int) -> tuple[int, int] | None:
-        """A stream has no messages, so "the whole" is a line of it, or all that nobody has read yet."""
+    def _regex_in(self, data: bytearray, start: int) -> _Span | None:
+        text = bytes(data[start:]).decode(errors="surrogateescape")
+        found = self._regex.search(text)
+        if found is None:
+            return None
+        low, high = found.start(), found.end()
+        while low < high:
+            middle = (low + high) // 2
+            if self._regex.search(text, 0, middle):
+                high = middle
+            else:
+                low = middle + 1
+        found = self._regex.search(text, 0, low) or found
+        return _Span(start + len(text[: found.end()].encode(errors="surrogateescape")), _caught(found))
+
+    def _whole_in(self, data: bytearray, start: int, fresh: int) -> _Span | None:
+        """A stream has no messages, so "the whole" is a line of it, or what comes first of all that nobody has read yet."""
+        text = self.value.decode(errors="surrogateescape")
+        ends = []
         for begin in {start, fresh}:
-            if bytes(data[begin:]).strip(b"\r\n") == self.value:
-                return (begin, len(data))
+            while bytes(data[begin : begin + 1]) in (b"\r", b"\n"):
+                begin += 1
+            if data[begin : begin + len(self.value)] == self.value and len(data) > begin:
+                ends.append(begin + len(self.value))
         position = start
-        for line in bytes(data[start:]).splitlines(keepends=True):
-            if line.endswith(b"\n") and line.rstrip(b"\r\n") == self.value:
-                return (position, position + len(line))
-            position += len(line)
-        return None
+        for line in bytes(data[start:]).split(b"\n")[:-1]:
+            position += len(line) + 1
+            if line.removesuffix(b"\r") == self.value:
+                ends.append(position)
+                break
+        return _Span(min(ends), text) if ends else None
+
+    def stands_in(self, data: bytearray, start: int) -> bool:
+        """Whether it surely stands in a stream from `start` on: `a1` does not in `a10`, nor yet where a 0 may follow."""
+        if self.kind in ("regex", "is"):
+            return self.find(data, start, start) is not None
+        at = data.find(self.value, start)
+        while at >= 0 and self.value:
+            before, behind = data[at - 1 : at] if at else b"", data[at + len(self.value) :][:1]
+            joined_left = self.value[:1].isdigit() and before.isdigit()
+            joined_right = self.value[-1:].isdigit() and (not behind or behind.isdigit())
+            if not joined_left and not joined_right:
+                return True
+            at = data.find(self.value, at + 1)
+        return False
+
+
+_N = "\x00n\x00"  # stands for {n}: no text of a scenario has a NUL in it
+
+
+def _caught(found: re.Match[str]) -> str:
+    """The first group where there is one, else all of it."""
+    return found[1] if found.re.groups and found[1] is not None else found[0]
+
+
+def joined_regex(matchers: list[_Matcher]) -> re.Pattern[str]:
+    """One regex for several texts and regexes, one behind the other."""
+    return compile_regex(
+        "".join(f"(?:{m.text})" if m.kind == "regex" else re.escape(m.text) for m in matchers)
+    )
 
 
 def expand_value(pattern: Pattern, values: Mapping[str, str]) -> str:

@@ -639,6 +639,8 @@ class _Reader:
                     )
                 expects.append((str(name), expectation))
                 continue
+            if self.datagrams and expectation.kind in ("eof", "reset"):
+                raise Problem(name.mark, f"{expectation.kind}: UDP has no connections, so none can end")
             if of_server:
                 raise Problem(name.mark, f'log: and exit: are expected of a server, not of "{name}"')
             for client in self._expand_clients([name]):

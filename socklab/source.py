@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,9 +144,7 @@ class Source:
     tree: Tree = field(repr=False)
 
     def error(self, problem: Problem) -> ScenarioError:
-        line = problem.mark.line
-        text = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        return ScenarioError(problem.message, self.path, problem.mark, text)
+        return _error(problem, self.path, self.lines)
 
     @classmethod
     def read(cls, path: Path) -> Source:
@@ -182,11 +180,15 @@ class Source:
         try:
             tree = _Builder(text, tuple(lines)).build()
         except Problem as problem:
-            mark = problem.mark
-            if mark.line > len(lines):  # the file ended too early: show the end of its last line
-                mark = Mark(len(lines), len(lines[-1]) + 1)
-            raise ScenarioError(problem.message, path, mark, lines[mark.line - 1]) from None
+            raise _error(problem, path, lines) from None
         return cls(path, text, tuple(lines), tree)
+
+
+def _error(problem: Problem, path: Path, lines: Sequence[str]) -> ScenarioError:
+    mark = problem.mark
+    if mark.line > len(lines):  # the file ended too early: show the end of its last line
+        mark = Mark(len(lines), len(lines[-1]) + 1)
+    return ScenarioError(problem.message, path, mark, lines[mark.line - 1])
 
 
 class _Builder:

@@ -12,14 +12,15 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
 from socklab.matching import DATAGRAM, LINE, STREAM
-from socklab.source import nearest
+from socklab.source import nearest, printable
 
-NAMES = ("docker-compose.yml", "docker-compose.yaml", "compose.yaml", "compose.yml")
+NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+"""In the order in which Compose itself takes them."""
 CLIENT = "client"
 """The compose service whose containers are the clients; its networks are theirs."""
 _BY_NAME = {
@@ -29,11 +30,28 @@ _BY_NAME = {
     "udp-registry": "registry",
 }
 _FRAMING = {"echo": STREAM, "chat": LINE, "udp-echo": DATAGRAM, "registry": DATAGRAM}
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_FOLDED = 50  # levels of maps and lists within one another; more is no compose file
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Scalars stay the text that is written, as Compose takes them: PyYAML's YAML 1.1 reads 2222:22 as a number in base 60
+    and `on` as true. Only null, true and false, and merge keys mean something."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:null", re.compile(r"~|null|Null|NULL|"), ["~", "n", "N", ""])
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), [*"tTfF"]
+)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<"), ["<"])
 
 
 class TopologyError(Exception):
     """A compose file that no lab can be made of. One or two lines, with the file and the way out."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message, 500))
 
 
 @dataclass(frozen=True)
@@ -119,7 +137,9 @@ def read(path: Path, environment: Mapping[str, str] | None = None) -> Topology:
         mark = exc.problem_mark
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else f"{path}"
         raise TopologyError(f"{where}: not valid YAML: {exc.problem or exc.context}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+    except RecursionError:
+        raise TopologyError(f"{path}: is nested too deep for a compose file") from None
+    except (yaml.YAMLError, ValueError) as exc:
         raise TopologyError(f"{path}: not valid YAML: {' '.join(str(exc).split())}") from None
     if not isinstance(data, dict) or not isinstance(data.get("services"), dict) or not data["services"]:
         raise TopologyError(f"{path}: has no services: map; is it a compose file?")
@@ -136,7 +156,7 @@ class _Reader:
         return TopologyError(f"{self.path}: {where}: {message}")
 
     def topology(self, data: dict[str, Any]) -> Topology:
-        data = self.interpolate(data)
+        data = self.interpolate(data, {}, 0)
         networks: dict[str, bool] = {}
         for name, options in self._map("networks", data.get("networks")).items():
             networks[str(name)] = bool(isinstance(options, dict) and options.get("internal"))
@@ -190,12 +210,12 @@ class _Reader:
         if given is None:
             return ("default",), ()
         if isinstance(given, list):
-            return tuple(map(str, given)), ()
+            return tuple(self._texts(f"{where}.networks", given)), ()
         aliases = [
-            str(alias)
-            for value in self._map(f"{where}.networks", given).values()
+            alias
+            for network, value in self._map(f"{where}.networks", given).items()
             if isinstance(value, dict)
-            for alias in value.get("aliases") or []
+            for alias in self._texts(f"{where}.networks.{network}.aliases", value.get("aliases"))
         ]
         return tuple(map(str, given)), tuple(aliases)
 
@@ -205,25 +225,48 @@ class _Reader:
         """Where it will listen: as the command says (--port, --unix), else as expose: or ports: say."""
         if path := _option(command, "--unix"):
             return "unix", None, path
-        published = [*(options.get("expose") or []), *(options.get("ports") or [])]
-        protocol, port = "tcp", None
+        published = [
+            *self._list(f"{where}.expose", options.get("expose")),
+            *self._list(f"{where}.ports", options.get("ports")),
+        ]
+        ports: list[tuple[int, str]] = []
         for entry in published:
             if isinstance(entry, dict):
                 target, proto = str(entry.get("target", "")), str(entry.get("protocol", "tcp"))
             else:
                 target, _, proto = str(entry).rpartition(":")[2].partition("/")
-            if target.isdigit():
-                protocol, port = proto or "tcp", int(target)
-                break
+            if re.fullmatch(r"[0-9]+", target):  # a range of ports does not say where it listens
+                ports.append((self._port(where, target), proto or "tcp"))
+        port, protocol = ports[0] if ports else (None, "tcp")
         if (given := _option(command, "--port")) is not None:
-            if not given.isdigit() or not 0 < int(given) < 65536:
-                raise self.wrong(f"{where}.command", f'--port "{given}" is no port from 1 to 65535')
-            port = int(given)
+            port = self._port(f"{where}.command: --port", given)
+            protocol = next((proto for number, proto in ports if number == port), protocol)
         if protocol not in ("tcp", "udp"):
             raise self.wrong(where, f'protocol "{protocol}" is neither tcp nor udp')
         return protocol, port, None
 
+    def _port(self, where: str, text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+            raise self.wrong(where, f'"{text}" is no port from 1 to 65535')
+        return int(text)
+
     # shapes that Compose allows
+
+    def _list(self, where: str, value: Any) -> list[Any]:
+        if value is None:
+            return []
+        if not isinstance(value, list):
+            raise self.wrong(where, "is not a list")
+        return value
+
+    def _texts(self, where: str, value: Any) -> list[str]:
+        return [self._text(where, entry) for entry in self._list(where, value)]
+
+    def _text(self, where: str, value: Any) -> str:
+        if isinstance(value, dict | list) or value is None:
+            kind = "nothing" if value is None else "a map" if isinstance(value, dict) else "a list"
+            raise self.wrong(where, f"has {kind} in it where a text belongs")
+        return str(value).lower() if isinstance(value, bool) else str(value)
 
     def _map(self, where: str, value: Any) -> dict[str, Any]:
         if value is None:
@@ -236,15 +279,15 @@ class _Reader:
         if value is None:
             return ()
         if isinstance(value, list):
-            return tuple(str(word) for word in value)
+            return tuple(self._texts(where, value))
         try:
-            return tuple(shlex.split(str(value)))
+            return tuple(shlex.split(self._text(where, value)))
         except ValueError as exc:
             raise self.wrong(where, f"cannot be split into words: {exc}") from None
 
     def _pairs(self, where: str, value: Any) -> dict[str, str]:
         if isinstance(value, list):
-            entries = [str(entry).partition("=") for entry in value]
+            entries = [entry.partition("=") for entry in self._texts(where, value)]
             return {
                 name: text if sign else self.environment.get(name, "")
                 for name, sign, text in entries
@@ -256,19 +299,28 @@ class _Reader:
                 if str(name) in self.environment:
                     result[str(name)] = self.environment[str(name)]
             else:
-                result[str(name)] = str(text).lower() if isinstance(text, bool) else str(text)
+                result[str(name)] = self._text(f"{where}.{name}", text)
         return result
 
     # ${VARIABLES}: https://docs.docker.com/reference/compose-file/interpolation/
 
-    def interpolate(self, value: Any) -> Any:
+    def interpolate(self, value: Any, known: dict[int, Any], depth: int) -> Any:
+        """The value with its variables filled in. What anchors share is done once, so that it cannot explode."""
         if isinstance(value, str):
-            return _VARIABLE.sub(self._variable, value)
-        if isinstance(value, list):
-            return [self.interpolate(item) for item in value]
-        if isinstance(value, dict):
-            return {key: self.interpolate(item) for key, item in value.items()}
-        return value
+            return self._fill(value)
+        if not isinstance(value, list | dict):
+            return value
+        if depth > _FOLDED:
+            raise TopologyError(f"{self.path}: is nested more than {_FOLDED} deep, or an anchor holds itself")
+        if id(value) not in known:
+            if isinstance(value, list):
+                known[id(value)] = [self.interpolate(item, known, depth + 1) for item in value]
+            else:
+                known[id(value)] = {k: self.interpolate(v, known, depth + 1) for k, v in value.items()}
+        return known[id(value)]
+
+    def _fill(self, text: str) -> str:
+        return _VARIABLE.sub(self._variable, text)
 
     def _variable(self, match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -277,11 +329,13 @@ class _Reader:
         given = self.environment.get(name)
         present = given is not None and (given != "" or not operator.startswith(":"))
         if operator.endswith("-"):
-            return given if present and given is not None else self.interpolate(rest)
+            return given if present and given is not None else self._fill(rest)
         if operator.endswith("?") and not present:
-            raise TopologyError(f"{self.path}: ${{{name}}} is not set: {rest or 'it is required'}")
+            raise TopologyError(
+                f"{self.path}: ${{{name}}} is not set: {self._fill(rest) or 'it is required'}"
+            )
         if operator.endswith("+"):
-            return self.interpolate(rest) if present else ""
+            return self._fill(rest) if present else ""
         return given or ""
 
 
