@@ -3,11 +3,20 @@
 
     tcp_client.py HOST PORT        tcp_client.py unix:PATH
 
-Why two threads? input() waits for the keyboard and recv() waits for the network; one thread cannot wait for both by these calls. The main thread keeps
-the keyboard, because signals (Ctrl-C) come to it. The receiver is a daemon: it must not keep the program alive when the person has left.
+Why two threads? input() waits for the keyboard and recv() waits for the network; one thread cannot wait for
+both by these calls. What arrives while a line is being typed is printed above it, and the typed text is not
+torn apart.
 
-What arrives while a line is being typed is printed above it, and the typed text is not torn apart. Ctrl-D says FIN and waits for what is still to
-come; Ctrl-C leaves at once. In a pipe it sends each line of its input and prints each line that comes.
+    keyboard ─▶ main thread: input() ─▶ sendall() ─▶ server
+      screen ◀─ receiver: show()     ◀─ recv()    ◀─'
+
+Either side may end the conversation. Ctrl-D says FIN and waits for what is still to come; the server's FIN
+ends it at once; so does Ctrl-C. But input() waits until a key is pressed, whatever happens in other threads,
+so whichever thread learns of the end ends the whole program: leave(). The other threads are daemons, since
+none of them may keep it alive.
+
+In a pipe it sends its input as it is and prints each line that comes. What it leaves out: the cursor is taken
+to be behind the typed text, for readline does not tell Python where it is.
 """
 
 import argparse
@@ -16,7 +25,9 @@ import shutil
 import signal
 import socket
 import sys
+import termios
 import threading
+import unicodedata
 
 try:
     import readline  # line editing and history; and it knows what has been typed so far
@@ -24,131 +35,172 @@ except ImportError:  # a Python without it: the typed text cannot be printed aga
     readline = None
 
 PROMPT = "> "
-CHUNK = 65536
+CHUNK = 65536  # most that one recv() takes, and most that is kept of a line without its end
+CONNECT_S = 10.0  # the kernel would try for two minutes
 PART_S = 0.2  # a line without its newline is shown after this pause
-LAST_WORDS_S = 5.0  # after Ctrl-D: how long to wait for the server's FIN
-
-
-class Closed(Exception):
-    """The server has ended the connection."""
+SILENCE_S = 5.0  # after Ctrl-D: how long the server may say nothing and not close
+SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class Screen:
-    """Lines that arrive, above the line that is being typed. Used by both threads."""
+    """Lines that arrive, above the line that is being typed. Used by all threads."""
 
     def __init__(self):
         self.lock = threading.Lock()
         self.terminal = sys.stdin.isatty() and sys.stdout.isatty()
         self.typing = False
+        self.mode = termios.tcgetattr(sys.stdin) if self.terminal else None
+        sys.stdin.reconfigure(errors="surrogateescape")  # whatever is typed is bytes in the end
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def show(self, text):
         with self.lock:
-            if self.terminal and self.typing:
+            if self.typing:
                 typed = PROMPT + (readline.get_line_buffer() if readline else "")
-                rows = max(0, len(typed) - 1) // shutil.get_terminal_size().columns
-                # Back to the first column (and row) of the typed line, erase to the end of the screen, print, type it again.
-                sys.stdout.write("\r" + "\x1b[A" * rows + "\x1b[J" + text + "\n" + typed)
+                rows, last = divmod(cells(typed), shutil.get_terminal_size().columns)
+                if rows and not last:
+                    typed += " \r"  # a full row: the cursor stands in the next one, as readline has it
+                # Back to the begin of the typed line, erase from there on, print, type it again.
+                text = "\r" + "\x1b[A" * rows + "\x1b[J" + text + "\n" + typed
             else:
-                sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+                text += "\n"
+            try:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            except BrokenPipeError:
+                os._exit(128 + signal.SIGPIPE)  # nobody reads what we print, as behind `| head`
 
     def read(self):
-        """The next line from the keyboard. Raises EOFError at Ctrl-D."""
+        """The next line from the keyboard, with its newline. Raises EOFError at Ctrl-D."""
         if not self.terminal:
-            line = sys.stdin.readline()
-            if not line:
-                raise EOFError
-            return line.removesuffix("\n")
+            if line := sys.stdin.buffer.readline():
+                return line
+            raise EOFError
         self.typing = True
         try:
-            return input(PROMPT)
+            return input(PROMPT).encode(errors="surrogateescape") + b"\n"
         finally:
             self.typing = False
 
+    def close(self, words):
+        """Show the last words. Nothing is shown after them: the lock is not given back."""
+        self.lock.acquire(timeout=1.0)  # not for ever: a thread may be stuck in show(), if Ctrl-S was pressed
+        if self.terminal:
+            termios.tcsetattr(sys.stdin, termios.TCSANOW, self.mode)  # readline will not come to that
+            words = f"\n{words}" if self.typing else words
+        if words:
+            try:
+                print(words, file=sys.stderr, flush=True)
+            except OSError:
+                pass  # nobody is there to read them
+
+
+def cells(text):
+    """How many columns of a terminal a text takes: two for 한, none for an accent set on a letter."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
 
 def readable(data):
-    """Bytes as text that cannot drive the terminal: what is no UTF-8, and control characters, are shown escaped."""
+    """Bytes as text that cannot drive the terminal: what is no UTF-8, and control characters, are escaped."""
     text = data.decode(errors="backslashreplace")
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def receive(connection, screen, state):
-    """The receiving thread: show each line, until the server ends the connection; then wake the main thread."""
+def leave(screen, status, words=""):
+    """End the program, from any thread and at any time. The kernel closes the connection."""
+    screen.close(words)
+    os._exit(status)
+
+
+def wait_for_signal(screen):
+    """The thread that Ctrl-C comes to.
+
+    A handler would not do: it runs in the main thread when that comes back from a call, and a signal in the
+    moment before input() waits would be noticed at the next key.
+    """
+    leave(screen, 128 + signal.sigwait(SIGNALS))
+
+
+def receive(connection, screen, heard, said_fin):
+    """The receiving thread: show each line, until the server ends the connection; then end the program."""
     rest = b""
-    why = "the server closed the connection"
     try:
         while True:
             connection.settimeout(PART_S if rest else None)
             try:
                 data = connection.recv(CHUNK)
             except TimeoutError:
-                screen.show(readable(rest))  # an echo server returns no newline if none was sent
-                rest = b""
-                continue
-            if not data:
+                data = None  # an echo server sends no newline if it has got none
+            if data == b"":
                 break
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                screen.show(readable(line.removesuffix(b"\r")))
+            if data:
+                heard.set()
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    screen.show(readable(line.removesuffix(b"\r")))
+            if rest and (data is None or len(rest) >= CHUNK):
+                screen.show(readable(rest))
+                rest = b""
     except OSError as error:
-        why = f"the connection broke: {error.strerror}"
+        leave(screen, 1, f"the connection broke: {error.strerror}")
     if rest:
         screen.show(readable(rest))
-    if not state["leaving"]:
-        state["why"] = why
-        os.kill(os.getpid(), signal.SIGUSR1)  # input() in the main thread is interrupted, and raises Closed
+    leave(screen, 0, "" if said_fin.is_set() else "the server closed the connection")
 
 
 def converse(connection, screen):
-    """The main thread: send what is typed, a line at a time. Returns the exit status."""
-    state = {"leaving": False, "why": ""}
-
-    def closed(_number, _frame):
-        raise Closed
-
-    signal.signal(signal.SIGUSR1, closed)
-    receiver = threading.Thread(target=receive, args=(connection, screen, state), daemon=True)
+    """The main thread: send what is typed, a line at a time."""
+    heard = threading.Event()  # something has come, since this was cleared
+    said_fin = threading.Event()
+    receiver = threading.Thread(target=receive, args=(connection, screen, heard, said_fin), daemon=True)
     receiver.start()
     try:
         while True:
-            connection.sendall(screen.read().encode(errors="surrogateescape") + b"\n")
+            connection.sendall(screen.read())
     except EOFError:
-        state["leaving"] = True
+        said_fin.set()
         try:
             connection.shutdown(socket.SHUT_WR)  # FIN: we have said everything, and still listen
         except OSError:
-            pass  # the server was faster
-        receiver.join(LAST_WORDS_S)
-        return 0
-    except Closed:
-        print(f"{chr(10) if screen.terminal else ''}{state['why']}", file=sys.stderr)
-        return 0
-    except (BrokenPipeError, ConnectionResetError):
-        state["leaving"] = True
-        receiver.join(PART_S)
-        print("the connection broke: the server closed it", file=sys.stderr)
-        return 0
+            pass  # the server was faster, and the receiver knows
+    except OSError as error:
+        receiver.join(PART_S)  # it ends the program if the server has closed
+        leave(screen, 1, f"the connection broke: {error.strerror}")
+    heard.set()
+    while heard.is_set():
+        heard.clear()
+        receiver.join(SILENCE_S)  # it ends the program at the server's FIN
+    leave(screen, 1, f"the server does not close, and has said nothing for {SILENCE_S:g} s")
 
 
-def connect(target, port):
+def connect(host, port):
     """A connected socket, or the end of the program with one line that says why."""
     try:
-        if target.startswith("unix:"):
-            path = target.removeprefix("unix:")
+        if host.startswith("unix:"):
+            path = host.removeprefix("unix:")
             connection = socket.socket(socket.AF_UNIX)
             connection.connect("\0" + path[1:] if path.startswith("@") else path)
-            return connection
-        return socket.create_connection((target, port))
+        else:
+            connection = socket.create_connection((host, port), CONNECT_S)
     except ConnectionRefusedError:
-        sys.exit(f"tcp_client: {where(target, port)} refuses: is a server listening there?")
+        sys.exit(f"tcp_client: {name_of(host, port)} refuses: is a server listening there?")
+    except TimeoutError:
+        sys.exit(f"tcp_client: {name_of(host, port)} does not answer: is the address right, the network up?")
+    except FileNotFoundError:
+        sys.exit(f"tcp_client: {name_of(host, port)}: no such socket: is the server running, at this path?")
     except (OSError, UnicodeError) as error:
-        sys.exit(
-            f"tcp_client: {where(target, port)} cannot be reached: {getattr(error, 'strerror', None) or error}"
-        )
+        why = getattr(error, "strerror", None) or error
+        sys.exit(f"tcp_client: {name_of(host, port)} cannot be reached: {why}: is the address right?")
+    connection.settimeout(None)
+    return connection
 
 
-def where(target, port):
-    return target if port is None else f"{target}:{port}"
+def name_of(host, port):
+    if port is None:
+        return host
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def port_number(text):
@@ -157,35 +209,23 @@ def port_number(text):
     return int(text)
 
 
-def leave(_number, _frame):
-    raise KeyboardInterrupt
-
-
 def main():
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)  # until we are connected, Ctrl-C just ends the program
     parser = argparse.ArgumentParser(prog="tcp_client", description=__doc__.split("\n\n")[0])
     parser.add_argument("host", help="address or name, or unix:PATH")
     parser.add_argument("port", type=port_number, nargs="?", help="its port")
     arguments = parser.parse_args()
-    if arguments.port is None and not arguments.host.startswith("unix:"):
-        parser.error("a port is needed: tcp_client.py HOST PORT")
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)  # also when whoever started us ignores Ctrl-C
-    # A signal that comes just before input() begins to wait would be noticed only at the next key: so look twice a second.
-    signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
-    try:
-        with connect(arguments.host, arguments.port) as connection:
-            screen = Screen()
-            if screen.terminal:
-                print(
-                    f"connected to {where(arguments.host, arguments.port)}; Ctrl-D to say goodbye, Ctrl-C to leave"
-                )
-            status = converse(connection, screen)
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        status = 130
-    sys.stdout.flush()
-    os._exit(status)  # the receiver may be in the middle of a recv(); nothing is left to be tidied
+    if (arguments.port is None) != arguments.host.startswith("unix:"):
+        parser.error("expected HOST PORT, or unix:PATH")
+    connection = connect(arguments.host, arguments.port)
+    screen = Screen()
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # also for the threads that we start
+    threading.Thread(target=wait_for_signal, args=(screen,), daemon=True).start()
+    if screen.terminal:
+        where = name_of(arguments.host, arguments.port)
+        print(f"connected to {where}; Ctrl-D to say goodbye, Ctrl-C to leave")
+    converse(connection, screen)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,18 @@
 #!/usr/bin/env python3
-"""An interactive UDP client: it says #REG at the start and #DEREG at the end, and each typed line is a datagram.
+"""An interactive UDP client: #REG at the start, #DEREG at the end, and each typed line is a datagram.
 
-    udp_client.py HOST PORT                    udp_client.py HOST PORT --no-register   (for a UDP echo)
+    udp_client.py HOST PORT        udp_client.py HOST PORT --no-register   (for a UDP echo)
 
-UDP has no connection, so a registry knows only who has said so: #REG at the start. And nobody notices that we are gone, so #DEREG at the end, also when the end is
-Ctrl-C. Each of these datagrams may be lost; the server answers both, and without an answer we say so.
+UDP has no connection, so a registry knows only who has said so: #REG. And nobody notices that we are gone, so
+we say #DEREG at the end, also when the end is Ctrl-C. Any datagram may be lost; the server answers both, and
+if no answer comes we say so.
 
-As in tcp_client.py the main thread has the keyboard and a daemon thread receives; what arrives is printed above what is being typed.
+As in tcp_client.py, the main thread has the keyboard and a daemon thread receives; what arrives is printed
+above what is being typed. And as there, input() waits until a key is pressed, so whichever thread learns of
+the end ends the whole program: leave().
+
+In a pipe each line of the input is a datagram, and each datagram that comes is printed as a line. What it
+leaves out: the cursor is taken to be behind the typed text, for readline does not tell Python where it is.
 """
 
 import argparse
@@ -15,7 +21,10 @@ import shutil
 import signal
 import socket
 import sys
+import termios
 import threading
+import time
+import unicodedata
 
 try:
     import readline  # line editing and history; and it knows what has been typed so far
@@ -25,105 +34,177 @@ except ImportError:  # a Python without it: the typed text cannot be printed aga
 PROMPT = "> "
 LARGEST = 65535  # a datagram is never longer; what does not fit into recv()'s buffer would be lost
 ANSWER_S = 2.0  # how long to wait for the answer to #REG
-GOODBYE_S = 0.5  # and to #DEREG
+GOODBYE_S = 0.5  # how long to wait for the answer to #DEREG, or for the next of the last datagrams
+LAST_S = 3.0  # how long to wait at the end, however much still comes
+SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}  # SIGHUP: the terminal's window was closed
 
 
 class Screen:
-    """Lines that arrive, above the line that is being typed. Used by both threads."""
+    """Lines that arrive, above the line that is being typed. Used by all threads."""
 
     def __init__(self):
         self.lock = threading.Lock()
         self.terminal = sys.stdin.isatty() and sys.stdout.isatty()
         self.typing = False
+        self.mode = termios.tcgetattr(sys.stdin) if self.terminal else None
+        sys.stdin.reconfigure(errors="surrogateescape")  # whatever is typed is bytes in the end
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def show(self, text):
         with self.lock:
-            if self.terminal and self.typing:
+            if self.typing:
                 typed = PROMPT + (readline.get_line_buffer() if readline else "")
-                rows = max(0, len(typed) - 1) // shutil.get_terminal_size().columns
-                # Back to the first column (and row) of the typed line, erase to the end of the screen, print, type it again.
-                sys.stdout.write("\r" + "\x1b[A" * rows + "\x1b[J" + text + "\n" + typed)
+                rows, last = divmod(cells(typed), shutil.get_terminal_size().columns)
+                if rows and not last:
+                    typed += " \r"  # a full row: the cursor stands in the next one, as readline has it
+                # Back to the begin of the typed line, erase from there on, print, type it again.
+                text = "\r" + "\x1b[A" * rows + "\x1b[J" + text + "\n" + typed
             else:
-                sys.stdout.write(text + "\n")
-            sys.stdout.flush()
+                text += "\n"
+            try:
+                sys.stdout.write(text)
+                sys.stdout.flush()
+            except OSError:
+                pass  # nobody reads it, as behind `| head`; but #DEREG is still to be said
 
     def read(self):
-        """The next line from the keyboard. Raises EOFError at Ctrl-D."""
+        """The next line from the keyboard, without its newline. Raises EOFError at Ctrl-D."""
         if not self.terminal:
-            line = sys.stdin.readline()
-            if not line:
-                raise EOFError
-            return line.removesuffix("\n")
+            if line := sys.stdin.buffer.readline():
+                return line.removesuffix(b"\n")
+            raise EOFError
         self.typing = True
         try:
-            return input(PROMPT)
+            return input(PROMPT).encode(errors="surrogateescape")
         finally:
             self.typing = False
 
+    def close(self):
+        """Nothing is shown after this: the lock is not given back."""
+        self.lock.acquire(timeout=1.0)  # not for ever: a thread may be stuck in show(), if Ctrl-S was pressed
+        if self.terminal:
+            try:
+                termios.tcsetattr(sys.stdin, termios.TCSANOW, self.mode)  # readline will not come to that
+                print(file=sys.stderr, flush=True)
+            except (OSError, termios.error):
+                pass  # the terminal is gone
+
+
+class Conversation:
+    """What the threads share."""
+
+    def __init__(self, sock, screen, register):
+        self.sock = sock
+        self.screen = screen
+        self.register = register
+        self.known = threading.Event()  # that somebody is there, or that nobody is
+        self.heard = threading.Event()  # a datagram has come, since this was cleared
+
+
+def cells(text):
+    """How many columns of a terminal a text takes: two for 한, none for an accent set on a letter."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
+
 
 def readable(data):
-    """Bytes as text that cannot drive the terminal: what is no UTF-8, and control characters, are shown escaped."""
-    text = data.decode(errors="backslashreplace").removesuffix("\n")
+    """Bytes as text that cannot drive the terminal: what is no UTF-8, and control characters, are escaped."""
+    text = data.removesuffix(b"\n").decode(errors="backslashreplace")
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in text)
 
 
-def receive(sock, screen, answered):
-    """The receiving thread: show each datagram. It never ends by itself, for nobody says goodbye in UDP."""
+def receive(talk):
+    """The receiving thread: show each datagram. It has no end, for nobody closes anything in UDP."""
     while True:
         try:
-            data = sock.recv(LARGEST)
+            data = talk.sock.recv(LARGEST)
         except ConnectionRefusedError:
-            # ICMP "port unreachable" has come back for something that we sent; a connected UDP socket is told (udp(7)).
-            screen.show("refused: nobody is bound to that port there")
+            tell_refused(talk)
             continue
         except OSError as error:
-            screen.show(f"cannot receive: {error.strerror}")
-            if sock.fileno() < 0:
-                return
+            talk.screen.show(f"not received: {error.strerror}")
             continue
-        screen.show(readable(data))
-        answered.set()
+        if data.startswith(b"#COOKIE ") and talk.register and not talk.known.is_set():
+            # The server asks us to send this back, since only then does it know that our address is ours.
+            say(talk, b"#REG " + data.removeprefix(b"#COOKIE "))
+            continue
+        talk.screen.show(readable(data))
+        talk.known.set()
+        talk.heard.set()
 
 
-def say(sock, screen, data):
-    """Send one datagram. An error here may be an answer to an earlier one, so it ends nothing."""
+def say(talk, data):
+    """Send one datagram."""
+    for _ in range(2):
+        try:
+            talk.sock.send(data)
+            return
+        except ConnectionRefusedError:
+            tell_refused(talk)  # the answer to an earlier one; this one was not sent
+        except OSError as error:
+            talk.screen.show(f"not sent: {error.strerror}")
+            return
+
+
+def tell_refused(talk):
+    """ICMP "port unreachable" has come for something that we sent; a connected UDP socket is told (udp(7))."""
+    talk.screen.show("refused: nobody is bound to that port there")
+    talk.known.set()
+
+
+def leave(talk, status):
+    """End the program, from any thread and at any time; but say goodbye."""
+    talk.heard.clear()
+    if talk.register:
+        say(talk, b"#DEREG")
+        talk.heard.wait(GOODBYE_S)
+    talk.screen.close()
+    os._exit(status)
+
+
+def wait_for_signal(talk):
+    """The thread that Ctrl-C comes to.
+
+    A handler would not do: it runs in the main thread when that comes back from a call, and a signal in the
+    moment before input() waits would be noticed at the next key.
+    """
+    leave(talk, 128 + signal.sigwait(SIGNALS))
+
+
+def converse(talk):
+    """The main thread: register, and send what is typed."""
+    threading.Thread(target=receive, args=(talk,), daemon=True).start()
+    if talk.register:
+        say(talk, b"#REG")
+        if not talk.known.wait(ANSWER_S):
+            talk.screen.show(f"no answer to #REG within {ANSWER_S:g} s: is a registry listening there?")
     try:
-        sock.send(data)
-    except ConnectionRefusedError:
-        screen.show("refused: nobody is bound to that port there")
-    except OSError as error:
-        screen.show(f"not sent: {error.strerror}")
-
-
-def converse(sock, screen, register):
-    answered = threading.Event()
-    threading.Thread(target=receive, args=(sock, screen, answered), daemon=True).start()
-    try:
-        if register:
-            say(sock, screen, b"#REG")
-            if not answered.wait(ANSWER_S):
-                screen.show(f"no answer to #REG within {ANSWER_S:g} s: is a registry listening there?")
         while True:
-            say(sock, screen, screen.read().encode(errors="surrogateescape"))
-    finally:
-        # However we leave: by Ctrl-D, Ctrl-C or SIGTERM. A second Ctrl-C must not keep us from saying it.
-        for each in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(each, signal.SIG_IGN)
-        if register:
-            answered.clear()
-            say(sock, screen, b"#DEREG")
-        answered.wait(GOODBYE_S)
+            say(talk, talk.screen.read())
+    except EOFError:
+        pass
+    # Answers may still be under way. Nobody tells which is the last, so wait until no more come.
+    deadline = time.monotonic() + LAST_S
+    while talk.heard.wait(GOODBYE_S) and time.monotonic() < deadline:
+        talk.heard.clear()
+    leave(talk, 0)
 
 
 def connect(host, port):
-    """A UDP socket with a fixed peer, or the end of the program with one line. Nothing is sent by this connect()."""
+    """A UDP socket with a fixed peer, or the end of the program with one line. connect() sends nothing."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
         sock = socket.socket(family, kind, protocol)
         sock.connect(address)  # from here on only that address is heard, and its ICMP errors are told
         return sock
     except (OSError, UnicodeError) as error:
-        sys.exit(f"udp_client: {host}:{port} cannot be reached: {getattr(error, 'strerror', None) or error}")
+        why = getattr(error, "strerror", None) or error
+        sys.exit(f"udp_client: {name_of(host, port)} cannot be reached: {why}: is the address right?")
+
+
+def name_of(host, port):
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def port_number(text):
@@ -132,11 +213,9 @@ def port_number(text):
     return int(text)
 
 
-def leave(_number, _frame):
-    raise KeyboardInterrupt
-
-
 def main():
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)  # until #REG is said, Ctrl-C just ends the program
     parser = argparse.ArgumentParser(prog="udp_client", description=__doc__.split("\n\n")[0])
     parser.add_argument("host", help="address or name")
     parser.add_argument("port", type=port_number, help="its port")
@@ -144,25 +223,14 @@ def main():
         "--no-register", action="store_true", help="say neither #REG nor #DEREG: the server is no registry"
     )
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)  # also when whoever started us ignores Ctrl-C
-    # A signal that comes just before input() begins to wait would be noticed only at the next key: so look twice a second.
-    signal.signal(signal.SIGALRM, lambda *_: None)
-    signal.setitimer(signal.ITIMER_REAL, 0.5, 0.5)
-    status = 0
-    with connect(arguments.host, arguments.port) as sock:
-        screen = Screen()
-        if screen.terminal:
-            print(f"talking to {arguments.host}:{arguments.port} over UDP; Ctrl-D or Ctrl-C to leave")
-        try:
-            converse(sock, screen, not arguments.no_register)
-        except EOFError:
-            pass
-        except KeyboardInterrupt:
-            status = 130
-            print(file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(status)  # the receiver may be in the middle of a recv(); nothing is left to be tidied
+    sock = connect(arguments.host, arguments.port)
+    talk = Conversation(sock, Screen(), not arguments.no_register)
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # also for the threads that we start
+    threading.Thread(target=wait_for_signal, args=(talk,), daemon=True).start()
+    if talk.screen.terminal:
+        where = name_of(arguments.host, arguments.port)
+        print(f"talking to {where} over UDP; Ctrl-D or Ctrl-C to leave")
+    converse(talk)
 
 
 if __name__ == "__main__":

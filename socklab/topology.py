@@ -248,7 +248,7 @@ class _Reader:
 
     def _port(self, where: str, text: str) -> int:
         if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
-            raise self.wrong(where, f'"{text}" is no port from 1 to 65535')
+            raise self.wrong(where, f'"{printable(text, 20)}" is no port from 1 to 65535')
         return int(text)
 
     # shapes that Compose allows

@@ -83,7 +83,7 @@ def test_a_service_that_is_not_there_is_suggested() -> None:
         TopologyError, match=r'no service "chta" in .*docker-compose\.yml\. Did you mean "chat"\?'
     ):
         OURS.service("chta")
-    with pytest.raises(TopologyError, match="There are: chat, chat-eventloop, echo"):
+    with pytest.raises(TopologyError, match="There are: chat, chat-eventloop, "):
         OURS.service("zzz")
 
 
@@ -300,11 +300,11 @@ def test_an_option_of_a_command_is_replaced() -> None:
         ("services: [a]\n", "has no services: map"),
         ("services: {a: b}\n", "services.a: is not a map"),
         ("services: {a: [b]}\n", "services.a: is not a map"),
-        ("services:\n\ta: {}\n", r"compose.yaml:2:1: not valid YAML: found character .* cannot start any token"),
-        ("services: {a: [}\n", r"compose.yaml:1:15: not valid YAML"),
-        ("services: {a: *b}\n", r"compose.yaml:1:15: not valid YAML: found undefined alias"),
-        ("services: {a: {<<: b}}\n", r"compose.yaml:1:20: not valid YAML: expected a mapping"),
-        ("services: {a: !reset {}}\n", r"compose.yaml:1:15: not valid YAML: could not determine a constructor for the tag '!reset'"),
+        ("services:\n\ta: {}\n", "compose.yaml:2:1: not valid YAML: found character that cannot start any token"),
+        ("services: {a: [}\n", "compose.yaml:1:16: not valid YAML: did not find expected node content"),
+        ("services: {a: *b}\n", "compose.yaml:1:15: not valid YAML: found undefined alias"),
+        ("services: {a: {<<: b}}\n", "compose.yaml:1:20: not valid YAML: expected a mapping"),
+        ("services: {a: !reset {}}\n", "compose.yaml:1:15: not valid YAML: could not determine a constructor for the tag '!reset'"),
         ("services: {a: \0}\n", "not valid YAML"),
         ("services: {a: {extends: b}}\n", "services.a: extends: is not read by socklab; write the service out"),
         ("services: {a: {networks: [front]}}\nnetworks: {fornt: }\n", 'services.a.networks: no network "front". Did you mean "fornt"?'),
@@ -338,14 +338,14 @@ def test_a_compose_file_that_no_lab_can_be_made_of_is_named_with_the_place(
     with pytest.raises(TopologyError) as caught:
         compose(text)
     message = str(caught.value)
-    assert said in message or __import__("re").search(said, message)
+    assert said in message
     assert message.isprintable()
     assert "compose.yaml" in message
 
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     """With what to do about it."""
-    with pytest.raises(TopologyError, match="none.yaml: cannot be read: No such file or directory"):
+    with pytest.raises(TopologyError, match=r"none\.yaml: cannot be read: No such file or directory"):
         read(tmp_path / "none.yaml")
     (tmp_path / "compose.yaml").write_bytes(b"services: {\xff: }")
     with pytest.raises(TopologyError, match="is not UTF-8; save the file as UTF-8"):
