@@ -876,7 +876,7 @@ def seconds(message, key):
 def place_of(message, key):
     """A field that is [host, port]."""
     match message.get(key):
-        case [str(host), int(port)] if 0 <= port < 65536:
+        case [str(host), int(port)] if 0 <= port < 65536 and "\0" not in host:
             return host, port
         case other:
             raise Usage(f'"{key}" is [host, port], such as ["127.0.0.1", 5000]; got {other!r:.80}')

@@ -36,7 +36,7 @@ except ImportError:  # a Python without it: the typed text cannot be printed aga
 
 PROMPT = "> "
 CHUNK = 65536  # most that one recv() takes, and most that is kept of a line without its end
-CONNECT_S = 10.0  # the kernel would try for two minutes
+CONNECT_S = 5.0  # the kernel would try for two minutes
 PART_S = 0.2  # a line without its newline is shown after this pause
 SILENCE_S = 5.0  # after Ctrl-D: how long the server may say nothing and not close
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
@@ -79,6 +79,10 @@ class Screen:
         self.typing = True
         try:
             return input(PROMPT).encode(errors="surrogateescape") + b"\n"
+        except EOFError:
+            self.typing = False
+            self.show("")  # the next text belongs on a line of its own, not behind the prompt
+            raise
         finally:
             self.typing = False
 
@@ -186,6 +190,8 @@ def connect(host, port):
             connection = socket.create_connection((host, port), CONNECT_S)
     except ConnectionRefusedError:
         sys.exit(f"tcp_client: {name_of(host, port)} refuses: is a server listening there?")
+    except ConnectionResetError as error:
+        sys.exit(f"the connection broke: {error.strerror}")  # it was there, but only for a moment
     except TimeoutError:
         sys.exit(f"tcp_client: {name_of(host, port)} does not answer: is the address right, the network up?")
     except FileNotFoundError:

@@ -76,6 +76,10 @@ class Screen:
         self.typing = True
         try:
             return input(PROMPT).encode(errors="surrogateescape")
+        except EOFError:
+            self.typing = False
+            self.show("")  # the next text belongs on a line of its own, not behind the prompt
+            raise
         finally:
             self.typing = False
 
@@ -85,7 +89,8 @@ class Screen:
         if self.terminal:
             try:
                 termios.tcsetattr(sys.stdin, termios.TCSANOW, self.mode)  # readline will not come to that
-                print(file=sys.stderr, flush=True)
+                if self.typing:
+                    print(file=sys.stderr, flush=True)
             except (OSError, termios.error):
                 pass  # the terminal is gone
 

@@ -32,6 +32,7 @@ chat.2      everyone-hears-a-line everyone-speaks-at-once a-full-room two-client
 chat.3      everyone-hears-a-line everyone-speaks-at-once long-lines-never-interleave
 chat.4      nobody-has-to-speak nothing-from-before
 chat.5      quit-leaves what-comes-behind-quit-is-ignored fin-and-rst-leave-too the-last-line-needs-no-newline
+            carriage-returns-and-empty-lines only-the-line-quit-is-quit
 chat.6      a-slow-consumer-delays-nobody a-cut-off-client-delays-nobody the-half-typed-line-blocks-nobody
             one-is-isolated-the-others-go-on a-slow-consumer-is-dropped a-half-open-peer-is-found-out
 chat.7      bytes-pass-through an-endless-line-ends-its-sender
