@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,35 +34,41 @@ def find(paths: Iterable[Path]) -> list[Path]:
     """The scenario files that these paths mean, sorted within each folder. Raises NoSuchPath."""
     found: dict[Path, None] = {}
     for path in paths:
-        if path.is_dir():
-            files = sorted(
-                f
-                for f in path.rglob("*")
-                if f.is_file() and is_scenario(f.resolve()) and not _hidden(f, path)
-            )
+        if os.path.isdir(path):
+            files = sorted(_below(path))
             if not files:
                 raise NoSuchPath(
                     f"{path}: no scenario in this folder; a scenario is a *.yaml under scenarios/, or a *.scenario.yaml"
                 )
             found.update(dict.fromkeys(files))
-        elif path.exists():
+        elif os.path.exists(path):
             found[path] = None
         else:
             found.update(dict.fromkeys(_meant(path)))
     return list(found)
 
 
-def _hidden(file: Path, root: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(root).parts)
+def _below(folder: Path) -> Iterator[Path]:
+    """The scenario files of a folder and the folders in it; hidden ones, and those that may not be read, are passed over."""
+    for root, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (
+            file
+            for name in names
+            if is_scenario((file := Path(root, name)).absolute()) and os.path.isfile(file)
+        )
 
 
 def _meant(path: Path) -> list[Path]:
     """A path without its ending, or a near miss."""
     for ending in (*ENDINGS, ".scenario.yaml"):
         candidate = path.with_name(path.name + ending)
-        if candidate.is_file():
+        if os.path.isfile(candidate):
             return [candidate]
-    there = [f.name for f in path.parent.iterdir()] if path.parent.is_dir() else []
+    try:
+        there = os.listdir(path.parent)
+    except OSError:
+        there = []  # then no near miss is told
     raise NoSuchPath(f"{path}: no such file or folder.{nearest(path.name, there)}")
 
 
@@ -80,10 +86,10 @@ def select(files: Iterable[Path], compose: Path | None = None, service: str | No
     read: dict[Path, topology.Topology] = {}
     for file in files:
         try:
+            scenarios = load(file)
             where = compose or topology.find(file)
             if where not in read:
                 read[where] = topology.read(where)
-            scenarios = load(file)
             if service is not None:
                 scenarios = [s for s in scenarios if s.service == service]
             for scenario in scenarios:

@@ -122,7 +122,9 @@ def find(start: Path) -> Path:
         for name in NAMES:
             if (folder / name).is_file():
                 return folder / name
-    raise TopologyError(f"no docker-compose.yml in {start} or above it; name one with --compose FILE")
+    raise TopologyError(
+        f"no docker-compose.yml in {start if start.is_dir() else start.parent} or above it; name one with --compose FILE"
+    )
 
 
 def read(path: Path, environment: Mapping[str, str] | None = None) -> Topology:
