@@ -5,7 +5,7 @@ The conductor feeds it events as they happen and asks it; `again` feeds it a rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,6 +91,8 @@ class Judge:
                 self._begun[path] = event.t
                 if event.data["verb"] == "send":
                     self._said.append(event.t)
+                if event.data["verb"] not in ASSERTING:
+                    self._release(lambda watch: watch.expectation.log)  # the server may log anything of it
             elif event.data["verb"] not in ASSERTING:
                 self._acted = self._begun.get(path, event.t)
             return
@@ -101,13 +103,14 @@ class Judge:
         elif event.kind == "spawned":
             self._ends_expected.discard(event.node)
         if event.kind == "sent":
-            # What was to come once is judged by what came until now, if from here on it may rightly come again.
             said = joined(event.data["chunks"])
-            for guard in self._guards:
-                guard.watch.advance()
-            self._guards = [g for g in self._guards if g.watch.violated() or not g.watch.concerns(said)]
+            self._release(lambda watch: watch.concerns(said))
         if event.node in self.inboxes:
             self.inboxes[event.node].feed(event)
+
+    def _release(self, may_come_again: Callable[[Watch], bool]) -> None:
+        """What was to come once is judged by what came until now, if from here on it may rightly come again."""
+        self._guards = [g for g in self._guards if g.watch.violated() or not may_come_again(g.watch)]
 
     # expect
 
@@ -122,7 +125,7 @@ class Judge:
         if unmet:
             raise self._unmet(waiting.step, unmet, limit)
         for name, watch in waiting.watches:
-            if watch.expectation.once or watch.expectation.kind == "exactly":
+            if watch.expectation.once or watch.expectation.kind in ("exactly", "sent"):
                 self._guards.append(_Guard(watch, name, waiting.step))
             if watch.expectation.kind == "exit":
                 self._ends_expected.add(name)

@@ -286,6 +286,7 @@ class _Reader:
         """In how many repeat: we are."""
         self.second_round = False
         self.unconnected: dict[str, tuple[Mark, str]] = {}
+        self.only_ours = False
 
     def read(self) -> list[Scenario]:
         record = self.record
@@ -313,7 +314,7 @@ class _Reader:
                 title=str(record["title"]),
                 about=str(record.get("about", "")),
                 clauses=tuple(map(str, record.get("clauses", []))),
-                only_ours="only" in record,
+                only_ours="only" in record or self.only_ours,
                 service=str(service),
                 services=tuple(str(name) for name in more if name != service),
                 clients=tuple(self.clients.values()),
@@ -661,6 +662,9 @@ class _Reader:
                 return Expectation("sequence", (Pattern("any"),))
             return Expectation("sequence", (self._pattern(content),))
         record: Record = content
+        self.only_ours |= (
+            "only" in record
+        )  # one such expectation makes the whole scenario one for our own servers
         count, once = record.get("count", 1), record.get("once", False)
         for key in ("eof", "reset"):
             if key in record:
