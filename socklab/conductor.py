@@ -112,6 +112,7 @@ class _Play:
         self.agents: dict[str, Agent] = {}
         self.servers: dict[str, Server] = {}
         self.links: faults.Links = {}
+        self._one_at_a_time = asyncio.Lock()
         self.folder: Path | None = None
         self.lab: Lab
         self._waiters: set[asyncio.Future[None]] = set()
@@ -420,12 +421,12 @@ class _Play:
             case "restart":
                 await _all(self.servers[name].restart(STOP_LIMIT * self.patience) for name in step.names)
             case "partition" | "isolate" | "cut":
-                await self._set_links(faults.changed(self.links, self._hosts(step.links), faults.DROP))
+                await self._set_links(lambda now: faults.changed(now, self._hosts(step.links), faults.DROP))
             case "reject":
-                await self._set_links(faults.changed(self.links, self._hosts(step.links), faults.REJECT))
+                await self._set_links(lambda now: faults.changed(now, self._hosts(step.links), faults.REJECT))
             case "heal":
                 await self._set_links(
-                    faults.changed(self.links, self._hosts(step.links), None) if step.links else {}
+                    lambda now: faults.changed(now, self._hosts(step.links), None) if step.links else {}
                 )
             case "together":
                 await _all(self._one(inner, f"{path}.{i}") for i, inner in enumerate(step.steps, 1))
@@ -449,7 +450,7 @@ class _Play:
         else:
             pairs = set(self._hosts(step.links))
             await self._set_links(
-                {k: v for k, v in self.links.items() if k not in pairs or before.get(k) != v}
+                lambda now: {k: v for k, v in now.items() if k not in pairs or before.get(k) != v}
             )
 
     # connect
@@ -696,8 +697,12 @@ class _Play:
     def _hosts(self, links: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         return list(dict.fromkeys((self.hosts[a], self.hosts[b]) for a, b in links))
 
-    async def _set_links(self, links: faults.Links) -> None:
+    async def _set_links(self, change: Callable[[faults.Links], faults.Links]) -> None:
         """Put exactly these link faults in force, on the nodes that a change concerns."""
+        async with self._one_at_a_time:  # a node's rules are set whole, so an older set must not come last
+            await self._put_in_force(change(self.links))
+
+    async def _put_in_force(self, links: faults.Links) -> None:
         before, self.links = self.links, links
         interfaces = self._interfaces()
         if REJECT in self.lab.can:
@@ -739,8 +744,8 @@ class _Play:
         """When all steps are done: what came too much since, and whether the server is still there."""
         await self._sync()
         for server in self.servers.values():
-            if server.dying:
-                await server.ended()
+            if server.dying:  # or only its main thread is: then it stays, and is not waited for
+                await self._until(lambda s=server: not s.running, 0.2 * self.patience)  # type: ignore[misc]
         self.judge.conclude_play()
 
     async def _last_words(self, exc: Failed) -> None:

@@ -94,7 +94,7 @@ class Judge:
                 if event.data["verb"] not in ASSERTING:
                     self._release(lambda watch: watch.expectation.log)  # the server may log anything of it
             elif event.data["verb"] not in ASSERTING:
-                self._acted = self._begun.get(path, event.t)
+                self._acted = max(self._acted, self._begun.get(path, event.t))
             return
         if event.kind == "connected":
             self._joined.append(event.t)

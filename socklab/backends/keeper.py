@@ -85,7 +85,9 @@ class Keeper:
                 else:
                     message, descriptors = receive(self.control)
                     if message is None:
-                        return  # the labs see the same on their own sockets
+                        while self.labs:  # they see the same on their own sockets, and must not die of our end before theirs
+                            self.labs.pop(os.wait()[0], None)
+                        return
                     self.fork_lab(message, socket.socket(fileno=descriptors[0]))
 
     def fork_lab(self, message: dict[str, Any], control: socket.socket) -> None:
@@ -98,7 +100,11 @@ class Keeper:
         try:
             self.control.close()
             _die_with(keeper)
-            Lab(control, self.agent, message).run()
+            lab = Lab(control, self.agent, message)
+            try:
+                lab.run()
+            finally:
+                lab.end()  # also when the conductor's end broke in the middle of a message
         except BaseException as exc:
             _give_up(control, exc)
         finally:
@@ -459,7 +465,6 @@ def _drain(wake: socket.socket) -> None:
 def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     os.set_inheritable(control.fileno(), False)
-    linux.die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     Keeper(control, sys.argv[2]).run()
 
