@@ -23,6 +23,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -32,6 +33,7 @@ from rtnetlink import Links
 sys.path.pop(0)
 
 PACKET = 1 << 20
+LINK_LIMIT = 20  # seconds; a second is the most that was seen
 _NETLINK_SOCK_DIAG = 4
 _TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
 _RESET: tuple[signal.Signals, ...] = (
@@ -217,6 +219,7 @@ class Lab:
             index[network] = socket.if_nametoindex(f"br{number}")
             bridges.up(index[network])
         ports: list[tuple[str, str]] = []
+        ends: list[tuple[Links, int]] = []
         for node in self.message["nodes"]:
             linux.unshare(linux.CLONE_NEWNET)
             self.namespaces[node["name"]] = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -229,10 +232,15 @@ class Lab:
                 links.add_address(device, address, 16)
                 links.up(device)
                 ports.append((port, network))
-            links.close()
+                ends.append((links, device))
         linux.setns(switch, linux.CLONE_NEWNET)
         for port, network in ports:
-            bridges.enslave(socket.if_nametoindex(port), index[network])
+            device = socket.if_nametoindex(port)
+            bridges.enslave(device, index[network])
+            ends.append((bridges, device))
+        _wait_until_up(ends)
+        for links in {id(links): links for links, _ in ends}.values():
+            links.close()
         bridges.close()
         os.close(switch)
         self.write_hosts()
@@ -421,6 +429,16 @@ def _spread(descriptors: list[int], problem: int) -> int:
     os.closerange(3, problem)
     os.closerange(problem + 1, 1 << 20)
     return problem
+
+
+def _wait_until_up(ends: list[tuple[Links, int]]) -> None:
+    """Until both ends of every link carry packets, or the first one sent would be lost, and TCP sends it again after a second."""
+    deadline = time.monotonic() + LINK_LIMIT
+    for links, device in ends:
+        while not links.is_up(device):
+            if time.monotonic() > deadline:
+                raise OSError(errno.ETIMEDOUT, f"an interface is not up after {LINK_LIMIT} s")
+            time.sleep(0.001)  # the kernel tells by an event, too; it is nearly always up at the first look
 
 
 def _open_table(path: str) -> int:

@@ -9,9 +9,10 @@ import os
 import socket
 import struct
 
-_NEWLINK, _NEWADDR = 16, 20
+_NEWLINK, _GETLINK, _NEWADDR = 16, 18, 20
 _REQUEST, _ACK, _CREATE, _EXCL = 1, 4, 0x400, 0x200
-_IFNAME, _MASTER, _LINKINFO, _NET_NS_FD = 3, 10, 18, 28  # IFLA_*
+_IFNAME, _MASTER, _OPERSTATE, _LINKINFO, _NET_NS_FD = 3, 10, 16, 18, 28  # IFLA_*
+_OPER_UP = 6  # IF_OPER_UP (RFC 2863)
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _ADDRESS, _LOCAL = 1, 2  # IFA_*
 _UP = 1  # IFF_UP
@@ -65,6 +66,25 @@ class Links:
             + _attribute(_ADDRESS, packed)
         )
         self._ask(f"add address {address}", _NEWADDR, _CREATE | _EXCL, body)
+
+    def is_up(self, index: int) -> bool:
+        """Whether an interface carries packets by now. Until the kernel has noticed that its other end is up too, which it may
+        put off for a second, it drops what is sent (and a bridge port forwards nothing); asking makes newer kernels notice."""
+        self._sequence += 1
+        body = _link(index)
+        self._socket.send(struct.pack("=IHHII", 16 + len(body), _GETLINK, _REQUEST, self._sequence, 0) + body)
+        answer = self._socket.recv(65536)
+        kind = struct.unpack_from("=IH", answer)[1]
+        if kind != _NEWLINK:
+            (error,) = struct.unpack_from("=i", answer, 16)
+            raise OSError(-error, f"get link: {os.strerror(-error)}")
+        offset = 16 + 16  # struct nlmsghdr, struct ifinfomsg
+        while offset < len(answer):
+            length, attribute = struct.unpack_from("=HH", answer, offset)
+            if attribute == _OPERSTATE:
+                return answer[offset + 4] == _OPER_UP
+            offset += (length + 3) & ~3
+        return False
 
     def _ask(self, what: str, kind: int, flags: int, body: bytes) -> None:
         self._sequence += 1
