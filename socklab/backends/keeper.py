@@ -302,6 +302,9 @@ class Lab:
                 for which in _RESET:
                     signal.signal(which, signal.SIG_DFL)
                 if message["do"] == "agent":
+                    signal.signal(
+                        signal.SIGPIPE, signal.SIG_IGN
+                    )  # as in every Python: EPIPE is an error to be told
                     os.close(problem)
                     self.agent.serve(descriptors[0], descriptors[0])
                     os._exit(0)

@@ -236,6 +236,41 @@ def test_agents_on_two_nodes_talk(run: Run) -> None:
     run(body)
 
 
+def test_an_agent_survives_a_peer_that_is_gone(run: Run) -> None:
+    """Sending to it is an error that is told, and no SIGPIPE ends the agent."""
+
+    async def body(backend: Backend) -> None:
+        lab = await backend.lab(LAB, TWO)
+        address = lab.address("server")
+        code = f"import socket\ns = socket.create_server(({address!r}, 5000))\nprint(flush=True)\nc, _ = s.accept()\nc.close()"
+        program, lines = await spawn(lab, code)
+        while not lines:
+            await asyncio.sleep(0.005)
+        stream = await lab.agent("alice")
+        stream.settimeout(10)
+        with stream.makefile("rw") as spoken:
+            spoken.readline()
+            say = {"id": 1, "do": "open", "client": "alice", "kind": "tcp", "to": [address, 5000]}
+            spoken.write(json.dumps(say) + "\n")
+            spoken.flush()
+            await program.exited
+            for number in range(2, 10):
+                say = {
+                    "id": number,
+                    "do": "send",
+                    "client": "alice",
+                    "chunks": [{"text": "x" * 100_000}],
+                    "limit": 0.1,
+                }
+                spoken.write(json.dumps(say) + "\n")
+                spoken.flush()
+            answers = [json.loads(spoken.readline()) for _ in range(9)]
+        stream.close()
+        assert any(a.get("ok") is False for a in answers)
+
+    run(body)
+
+
 def test_a_command_is_run_inside_a_nodes_network(run: Run) -> None:
     async def body(backend: Backend) -> None:
         lab = await backend.lab(LAB, TWO)
