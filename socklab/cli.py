@@ -6,7 +6,6 @@ What a command needs is imported when it runs, so that `--help` answers at once.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import signal
 import sys
@@ -131,8 +130,8 @@ def _patience(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code: 0 passed, 1 a server failed, 2 usage or an invalid scenario, 3 the lab broke, 130 Ctrl-C."""
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
         print("\ninterrupted; everything that was started has been ended", file=sys.stderr)
@@ -160,6 +159,8 @@ def _play(arguments: argparse.Namespace) -> int:
         if not selection.errors:
             terminal.error(f'no play with the service "{arguments.service}" under test in these files')
         return USAGE
+    import asyncio
+
     return asyncio.run(_play_selected(arguments, selection))
 
 
@@ -235,6 +236,8 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     """What this machine can do, and the fix for what it cannot. Found out by doing it."""
+    import asyncio
+
     from socklab import doctor
 
     return asyncio.run(doctor.examine())
@@ -242,6 +245,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _talk(arguments: argparse.Namespace) -> int:
     """Talk to a server: the keyboard in one thread, what arrives in another. A SERVICE is started on a node of its own."""
+    import asyncio
+
     from socklab import talk, terminal
     from socklab.backends import LabError
     from socklab.topology import TopologyError

@@ -380,11 +380,12 @@ class _Play:
         self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="begin")
         self._step = step
         try:
+            earlier = self.links
             await self._do(step, path)
             if step.during:
-                before = self.links
+                put = self.links
                 await self._steps(step.during, f"{path}.")
-                await self._undo(step, before)
+                await self._undo(step, earlier, put)
         except Failed as exc:
             exc.step = exc.step or step
             self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="failed")
@@ -441,17 +442,26 @@ class _Play:
             case _:
                 raise LabError(f"the verb {step.verb} is not played yet")
 
-    async def _undo(self, step: Step, before: faults.Links) -> None:
-        """The end of `during:`: exactly what the step did is undone, and what else has changed since stays."""
+    async def _undo(self, step: Step, earlier: faults.Links, put: faults.Links) -> None:
+        """The end of `during:`: exactly what the step did is undone, and what else has changed since stays.
+
+        `earlier` are the links before the step, `put` those that it made."""
         if step.verb == "pause":
             await _all(self.servers[name].freeze(False, self.limit) for name in step.names)
         elif step.verb == "stall":
             await _all(self._ask(self.clients[name], "read") for name in step.names)
         else:
-            pairs = set(self._hosts(step.links))
-            await self._set_links(
-                lambda now: {k: v for k, v in now.items() if k not in pairs or before.get(k) != v}
-            )
+            pairs = self._hosts(step.links)
+
+            def back(now: faults.Links) -> faults.Links:
+                result = dict(now)
+                for pair in (p for p in pairs if now.get(p) == put.get(p)):
+                    result.pop(pair, None)
+                    if pair in earlier:
+                        result[pair] = earlier[pair]
+                return result
+
+            await self._set_links(back)
 
     # connect
 

@@ -29,7 +29,7 @@ def result_lines(result: Result, colour: bool = False, root: Path | None = None)
     scenario = result.scenario
     path = relative(scenario.path, root)
     variant = f" [{scenario.variant}]" if scenario.variant else ""
-    head = f"{paint(f'{result.verdict!s:5}', _COLOURS[result.verdict], colour)} {path}{variant}  {scenario.title}"
+    head = f"{paint(f'{result.verdict!s:5}', _COLOURS[result.verdict], colour)} {safe(f'{path}{variant}  {scenario.title}')}"
     if result.verdict is not Verdict.SKIP:
         head += paint(f"  {result.seconds:.2f}s", "2", colour)
     lines = [head]
