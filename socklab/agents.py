@@ -26,6 +26,7 @@ class Agent:
         self._stream = stream
         self._on_event = on_event
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._heard: dict[int, OnEvent] = {}
         self._number = 0
         self._partial: list[bytes] = []
         self._out = bytearray()
@@ -34,14 +35,19 @@ class Agent:
         stream.setblocking(False)
         self._loop.add_reader(stream, self._readable)
 
-    async def ask(self, do: str, **arguments: Any) -> dict[str, Any]:
-        """Give a command and wait for its answer (`ok` true or false). Raises AgentError when the agent is gone."""
+    async def ask(self, do: str, heard: OnEvent | None = None, **arguments: Any) -> dict[str, Any]:
+        """Give a command and wait for its answer (`ok` true or false). Raises AgentError when the agent is gone.
+
+        `heard` is called with the answer at its place in the stream, before any event behind it is told.
+        """
         if self._gone:
             raise AgentError(self._gone)
         self._number += 1
         number = self._number
         answer = self._loop.create_future()
         self._answers[number] = answer
+        if heard is not None:
+            self._heard[number] = heard
         self._write(
             json.dumps(
                 {"id": number, "do": do, **arguments}, ensure_ascii=False, separators=(",", ":")
@@ -52,6 +58,7 @@ class Agent:
             reply: dict[str, Any] = await answer
         finally:
             self._answers.pop(number, None)
+            self._heard.pop(number, None)
         if not reply.get("ok") and reply.get("error") == "usage":
             raise AgentError(f"the agent on {self.node} refuses {do}: {reply.get('message')}")
         return reply
@@ -106,6 +113,8 @@ class Agent:
             return
         answer = self._answers.get(message.get("id"))
         if answer is not None and not answer.done():
+            if heard := self._heard.get(message["id"]):
+                heard(message)
             answer.set_result(message)
 
     def _end(self, why: str) -> None:

@@ -518,28 +518,20 @@ class _Play:
             arguments["options"] = {"maxseg": ETHERNET_SEGMENT}
         if kind != "unix" and (bind := self._bind(client, options)):
             arguments["bind"] = bind
-        reply = await client.agent.ask("open", **arguments)
-        client.open = bool(reply["ok"])
-        if reply["ok"]:
-            self._record(
-                "connected",
-                client.name,
-                int(reply["t"]),
-                protocol=kind,
-                local=reply.get("local"),
-                remote=reply.get("remote", to),
-                connection=client.inbox.connection + 1,
-            )
-        else:
-            self._record(
-                "refused",
-                client.name,
-                int(reply["t"]),
-                error=reply["error"],
-                message=reply.get("message", ""),
-                remote=to,
-            )
-        return reply
+
+        def opened(reply: dict[str, Any]) -> None:
+            # Recorded at once: what the server says first must not stand before the connection in the history.
+            client.open = bool(reply["ok"])
+            if reply["ok"]:
+                facts = {"protocol": kind, "local": reply.get("local"), "remote": reply.get("remote", to)}
+                self._record(
+                    "connected", client.name, int(reply["t"]), **facts, connection=client.inbox.connection + 1
+                )
+            else:
+                facts = {"error": reply["error"], "message": reply.get("message", ""), "remote": to}
+                self._record("refused", client.name, int(reply["t"]), **facts)
+
+        return await client.agent.ask("open", opened, **arguments)
 
     async def _open_datagram(self, client: _Client, options: ConnectOptions) -> None:
         """A datagram socket for a client: nothing is sent, the server does not know of it."""
