@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 def _lab_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on",
-        choices=("auto", "netns", "process"),
+        choices=("auto", "netns", "process", "docker"),
         default="auto",
         help="the backend (default: netns where it works, else process)",
     )

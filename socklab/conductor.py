@@ -15,7 +15,7 @@ from typing import Any
 
 from socklab import faults
 from socklab.agents import Agent
-from socklab.backends import LINKS, NETWORKS, REJECT, Backend, Lab, LabError, Network, Node
+from socklab.backends import IMAGES, LINKS, NETWORKS, REJECT, Backend, Lab, LabError, Network, Node
 from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
 from socklab.language import LINK_VERBS
@@ -190,8 +190,8 @@ class _Play:
         if LINKS not in can and verbs & set(LINK_VERBS):
             return f"needs link faults ({', '.join(sorted(verbs & set(LINK_VERBS)))}), and the backend {name} has none: play it --on netns"
         for service in self.services.values():
-            if not service.command:
-                return f'service "{service.name}" has no command in {self.topology.path.name}: its image brings it, so it needs Docker'
+            if not service.command and IMAGES not in can:
+                return f'service "{service.name}" has no command in {self.topology.path.name}: its image brings it: play it --on docker'
             if service.protocol == "unix" and any(
                 self.hosts[c.name] != self.hosts["server"] for c in self.scenario.clients
             ):
@@ -275,7 +275,10 @@ class _Play:
     def _lay_out(self) -> tuple[dict[str, str], dict[str, Node]]:
         """Which host each client and server lives on, and the hosts. Clients beside one another share theirs."""
         hosts = {name: service.name for name, service in self.services.items()}
-        nodes = {s.name: Node(s.name, s.networks, s.aliases) for s in self.services.values()}
+        nodes = {
+            s.name: Node(s.name, s.networks, s.aliases, self.topology.path.resolve())
+            for s in self.services.values()
+        }
         for client in self.scenario.clients:
             hosts[client.name] = hosts[client.beside] if client.beside else client.name
             if client.beside is None:
@@ -560,7 +563,7 @@ class _Play:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + ACCEPT_LIMIT * self.patience
         pause = 0.0005
-        while server.running and server.waiting():
+        while server.running and await server.waiting():
             if loop.time() > deadline:
                 self._record(
                     "note",

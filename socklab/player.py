@@ -16,7 +16,7 @@ from socklab.source import ScenarioError, nearest
 from socklab.verdict import Result
 
 ENDINGS = (".yaml", ".yml")
-ON = ("auto", "netns", "process")
+ON = ("auto", "netns", "process", "docker")
 
 
 class NoSuchPath(Exception):
@@ -108,6 +108,14 @@ async def choose(on: str) -> tuple[Backend, str]:
 
     if on == "process":
         return Process(), ""
+    if on == "docker":
+        from socklab.backends.docker import Docker
+
+        engine = Docker()
+        if reason := await engine.probe():
+            await engine.close()
+            raise Unavailable(reason)
+        return engine, ""
     netns = Netns()
     reason = await netns.probe()
     if reason is None:

@@ -10,13 +10,15 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from socklab.backends import NETWORKS, Lab, LabError, Program
+from socklab.backends import IMAGES, NETWORKS, Lab, LabError, Program
+from socklab.backends.embedded import process_state
 from socklab.sockets import Socket
 from socklab.topology import Service, with_option
 
 READY_LIMIT = 10.0  # seconds; a JVM on a busy machine takes some
 STOP_LIMIT = 2.0  # seconds between SIGTERM and SIGKILL where a server does not end
 
+DOCKER_DNS = "127.0.0.11"  # in every container, for the names of its networks
 PF_EXITING = 0x4  # in the kernel's flags of a task (include/linux/sched.h)
 
 Record = Callable[..., object]
@@ -73,6 +75,8 @@ class Server:
 
     def _command(self) -> tuple[str, ...]:
         argv = self.service.command
+        if IMAGES in self.lab.can:
+            return argv
         if not argv:
             raise LabError(
                 f'service "{self.service.name}" has no command in the compose file; its image brings it, so only Docker can start it'
@@ -108,9 +112,9 @@ class Server:
 
     # readiness
 
-    def listening(self) -> list[Socket]:
+    async def listening(self) -> list[Socket]:
         """Its sockets in LISTEN (UDP: bound) that a client could reach, from the kernel's table."""
-        table = self.lab.sockets(self.node, listening=self.service.protocol == "tcp")
+        table = await self.lab.sockets(self.node, listening=self.service.protocol == "tcp")
         if self.service.protocol == "unix":
             return table.listening_unix(self.service.path or "")
         if self.port is None:
@@ -123,20 +127,20 @@ class Server:
             rows = table.listening(self.service.protocol, self.port)
         return [r for r in rows if r.local in (self.address, "0.0.0.0", "::", f"::ffff:{self.address}")]
 
-    def waiting(self) -> int:
+    async def waiting(self) -> int:
         """How many connections wait for accept()."""
-        return sum(row.rx_queue for row in self.listening()) if self.service.protocol == "tcp" else 0
+        return sum(row.rx_queue for row in await self.listening()) if self.service.protocol == "tcp" else 0
 
     async def _ready(self) -> None:
         assert self.program is not None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_LIMIT * self.patience
         pause = 0.001
-        while not (rows := self.listening()):
+        while not (rows := await self.listening()):
             if self.program.exited.done():
                 raise NotReady(self._died())
             if loop.time() > deadline:
-                raise NotReady(self._elsewhere())
+                raise NotReady(await self._elsewhere())
             # The kernel tells nobody that a socket began to listen, so its table is read again, soon.
             await asyncio.wait([self.program.exited], timeout=pause)
             pause = min(pause * 1.3, 0.01)
@@ -156,14 +160,16 @@ class Server:
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         return f"{self.service.name} ended {how} before it listened"
 
-    def _elsewhere(self) -> str:
+    async def _elsewhere(self) -> str:
         limit = f"within {READY_LIMIT * self.patience:g}s"
         where = self.service.path or f"{self.service.protocol} port {self.port}"
         text = f"{self.service.name} runs, but does not listen on {where} {limit}"
         rows = [
             r
-            for r in self.lab.sockets(self.node).rows
-            if r.protocol == self.service.protocol and r.state in ("LISTEN", "CLOSE")
+            for r in (await self.lab.sockets(self.node)).rows
+            if r.protocol == self.service.protocol
+            and r.state in ("LISTEN", "CLOSE")
+            and r.local != DOCKER_DNS
         ]
         own = [r for r in rows if r.local_port == self.port]
         if own:
@@ -172,20 +178,20 @@ class Server:
 
     # process faults
 
-    def signal(self, number: signal.Signals, *, group: bool) -> None:
+    async def signal(self, number: signal.Signals, *, group: bool) -> None:
         if self.program is not None and self.running:
-            self.lab.signal(self.program, number, group=group)
+            await self.lab.signal(self.program, number, group=group)
             self.record("signalled", self.name, signal=number.name, group=group)
 
     async def kill(self) -> None:
         self.ending_expected = True
-        self.signal(signal.SIGKILL, group=True)
+        await self.signal(signal.SIGKILL, group=True)
         await self.ended()
 
     async def stop(self, limit: float) -> None:
         """SIGTERM; done when it listens no more. One that goes on listening is killed at the limit."""
         self.ending_expected = True
-        self.signal(signal.SIGTERM, group=False)
+        await self.signal(signal.SIGTERM, group=False)
         if not await self._gone(limit):
             self.record("note", self.name, text=f"still listening {limit:g}s after SIGTERM, so it was killed")
             await self.kill()
@@ -194,7 +200,7 @@ class Server:
         assert self.program is not None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + limit
-        while self.running and self.listening():
+        while self.running and await self.listening():
             if loop.time() > deadline:
                 return False
             await asyncio.wait([self.program.exited], timeout=0.005)
@@ -205,7 +211,7 @@ class Server:
 
     async def restart(self, limit: float) -> None:
         if self.running:
-            self.signal(signal.SIGCONT, group=True)  # a paused one would not hear SIGTERM
+            await self.freeze(False, limit)  # a paused one would not hear SIGTERM
             await self.stop(limit)
         if self.running:
             await self.kill()
@@ -213,31 +219,17 @@ class Server:
 
     async def freeze(self, frozen: bool, limit: float) -> None:
         """Pause or continue; done when the kernel says so."""
-        self.signal(signal.SIGSTOP if frozen else signal.SIGCONT, group=True)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + limit
-        while self.running and self._stopped() is not frozen:
-            if loop.time() > deadline:
-                raise LabError(
-                    f"{self.name} was told to {'pause' if frozen else 'continue'}, and did not within {limit:g}s"
-                )
-            await asyncio.sleep(0.001)
-
-    def _stopped(self) -> bool:
-        return self._stat()[0] in ("T", "t")
+        if self.program is not None and self.running:
+            await self.lab.freeze(self.program, frozen, limit)
+            self.record("signalled", self.name, signal="SIGSTOP" if frozen else "SIGCONT", group=True)
 
     @property
     def dying(self) -> bool:
         """Its process is on its way out: its sockets are closed already, and its end is not told yet."""
-        return self.running and bool(int(self._stat()[6]) & PF_EXITING)
-
-    def _stat(self) -> list[str]:
-        """The fields of /proc/PID/stat from the third, the state, on (proc(5))."""
-        assert self.program is not None
-        try:
-            return Path(f"/proc/{self.program.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            return ["X", *"0" * 50]
+        if self.program is None or not self.running or not self.program.pid:
+            return False
+        state, *_, flags = process_state(self.program.pid)[:7]
+        return state in ("X", "Z") or bool(int(flags) & PF_EXITING)
 
     async def ended(self) -> None:
         if self.program is not None:

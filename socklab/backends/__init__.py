@@ -14,6 +14,7 @@ import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 from socklab.sockets import SocketTable
@@ -23,6 +24,12 @@ LINKS = "links"  # silence between nodes, each direction on its own: partition, 
 REJECT = "reject"  # RST or ICMP instead of silence
 NETWORKS = "networks"  # networks of its own for each lab, several of them, apart from each other
 NAMES = "names"  # a node finds another by its name
+IMAGES = "images"  # a service runs in its image, by the command that the compose file or the image says
+
+_PROBE = """table inet socklab_probe {
+  chain refusal { type filter hook input priority -300; policy accept; ip saddr 192.0.2.1 reject with icmp type port-unreachable; }
+}
+"""
 
 
 class LabError(Exception):
@@ -52,6 +59,8 @@ class Node:
     name: str
     networks: tuple[str, ...]
     aliases: tuple[str, ...] = ()
+    compose: Path | None = None
+    """The compose file whose service of this name runs here; None on the host of a client."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +124,13 @@ class Lab(Protocol):
         Raises CannotStart when there is no such command, LabError when it has not ended within `limit` seconds.
         """
 
-    def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
-        """Signal a program's main process, or with `group` everything in its process group. Ended already: nothing happens."""
+    async def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
+        """Signal a program's main process, or with `group` all of it. Ended already: nothing happens."""
 
-    def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
+    async def freeze(self, program: Program, frozen: bool, limit: float) -> None:
+        """Pause all of a program, or let it go on; done when the kernel says so. LabError if it has not within `limit` seconds."""
+
+    async def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
         """The sockets that the kernel has on a node at this moment, read without touching any of them.
 
         With `listening` only TCP sockets in LISTEN: much less work for the kernel, so it may be asked often.
@@ -139,3 +151,19 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Stop all labs that are left."""
+
+
+async def link_faults(lab: Lab, node: str) -> set[str]:
+    """Which link faults work on a node: silence by nftables or by neighbour entries, refusal by nftables. Found out by doing it."""
+    try:
+        done = await lab.run(node, ["nft", "-f", "-"], _PROBE)
+        if done.status == 0:
+            await lab.run(node, ["nft", "delete", "table", "inet", "socklab_probe"])
+            return {LINKS, REJECT}
+    except CannotStart:
+        pass
+    try:
+        done = await lab.run(node, ["ip", "-V"])
+    except CannotStart:
+        return set()
+    return {LINKS}

@@ -143,7 +143,6 @@ class EmbeddedLab:
         self._numbers = itertools.count(1)
         self._answers: dict[int, asyncio.Future[tuple[dict[str, Any], list[int]]]] = {}
         self._running: dict[int, _Running] = {}
-        self._early: dict[int, int] = {}
         self._tables: dict[str, list[tuple[str, int]]] = {}
         self._diagnoses: dict[str, socket.socket] = {}
 
@@ -288,8 +287,8 @@ class EmbeddedLab:
             running.close()
         return Completed(tuple(argv), status, "\n".join(lines["stdout"]), "\n".join(lines["stderr"]))
 
-    def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
-        if program.exited.done():
+    async def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
+        if program.exited.done() or program.pid <= 0:
             return
         try:
             if group:
@@ -299,7 +298,18 @@ class EmbeddedLab:
         except ProcessLookupError:
             pass
 
-    def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
+    async def freeze(self, program: Program, frozen: bool, limit: float) -> None:
+        await self.signal(program, signal.SIGSTOP if frozen else signal.SIGCONT, group=True)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + limit
+        while not program.exited.done() and (process_state(program.pid)[0] in ("T", "t")) is not frozen:
+            if loop.time() > deadline:
+                raise LabError(
+                    f"{program.node} was told to {'pause' if frozen else 'continue'}, and did not within {limit:g}s"
+                )
+            await asyncio.sleep(0.001)
+
+    async def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
         if listening:
             try:
                 return SocketTable(sockdiag.listening(self._diagnosis_of(node)))
@@ -425,6 +435,33 @@ class EmbeddedLab:
             os.close(handle)
 
 
+class LineSplitter:
+    """Makes lines of what a program prints, and hands them on."""
+
+    def __init__(self, on_line: OnLine | None) -> None:
+        self._on_line = on_line
+        self._rest: dict[str, bytes] = {}
+
+    def feed(self, stream: str, data: bytes, now: int) -> None:
+        *lines, rest = (self._rest.get(stream, b"") + data).split(b"\n")
+        for line in lines:
+            self._tell(stream, line, now)
+        while len(rest) >= LONGEST_LINE:
+            self._tell(stream, rest[:LONGEST_LINE], now)
+            rest = rest[LONGEST_LINE:]
+        self._rest[stream] = rest
+
+    def end(self, now: int, stream: str | None = None) -> None:
+        """The last line counts also without its newline. Of one stream, or of all."""
+        for name in [stream] if stream else list(self._rest):
+            if rest := self._rest.pop(name, b""):
+                self._tell(name, rest, now)
+
+    def _tell(self, stream: str, line: bytes, now: int) -> None:
+        if self._on_line is not None:
+            self._on_line(stream, line, now)
+
+
 class _Running:
     """What a running program prints, and how it ends."""
 
@@ -432,13 +469,11 @@ class _Running:
         self, exited: asyncio.Future[int], readers: Sequence[tuple[str, int]], on_line: OnLine | None
     ) -> None:
         self.exited = exited
-        self.on_line = on_line
         self._loop = asyncio.get_running_loop()
-        self._partial: dict[int, bytes] = {}
+        self._lines = LineSplitter(on_line)
         self._streams = {descriptor: stream for stream, descriptor in readers}
         for descriptor in self._streams:
             os.set_blocking(descriptor, False)
-            self._partial[descriptor] = b""
             self._loop.add_reader(descriptor, self._read, descriptor)
 
     def _read(self, descriptor: int) -> bool:
@@ -452,22 +487,11 @@ class _Running:
         now = time.monotonic_ns()
         stream = self._streams[descriptor]
         if not data:
-            if self._partial[descriptor]:
-                self._line(stream, self._partial[descriptor], now)
+            self._lines.end(now, stream)
             self._close(descriptor)
             return False
-        *lines, rest = (self._partial[descriptor] + data).split(b"\n")
-        for line in lines:
-            self._line(stream, line, now)
-        while len(rest) >= LONGEST_LINE:
-            self._line(stream, rest[:LONGEST_LINE], now)
-            rest = rest[LONGEST_LINE:]
-        self._partial[descriptor] = rest
+        self._lines.feed(stream, data, now)
         return True
-
-    def _line(self, stream: str, line: bytes, now: int) -> None:
-        if self.on_line is not None:
-            self.on_line(stream, line, now)
 
     def _close(self, descriptor: int) -> None:
         self._loop.remove_reader(descriptor)
@@ -526,3 +550,11 @@ def _receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
     return (json.loads(data) if data else None), list(descriptors)
+
+
+def process_state(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third, the state, on (proc(5)); of a process that is gone, as if it were dead."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ["X", *"0" * 50]

@@ -8,17 +8,11 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from socklab.backends import LINKS, NAMES, NETWORKS, REJECT, CannotStart, LabError, Network, Node, Unavailable
-from socklab.backends.embedded import ADMIN_PATH, EmbeddedLab, Keeper
-
-_PROBE = """table inet socklab_probe {
-  chain refusal { type filter hook input priority -300; policy accept; ip saddr 192.0.2.1 reject with icmp type port-unreachable; }
-}
-"""
+from socklab.backends import LINKS, NAMES, NETWORKS, REJECT, LabError, Network, Node, Unavailable, link_faults
+from socklab.backends.embedded import EmbeddedLab, Keeper
 
 
 class Netns:
@@ -55,7 +49,7 @@ class Netns:
             raise Unavailable(_remedy(exc)) from None
         try:
             if not self._known:
-                self.can = await _capabilities(lab, nodes[0].name)
+                self.can = frozenset({NETWORKS, NAMES} | await link_faults(lab, nodes[0].name))
                 self._known = True
         except BaseException:
             await lab.stop()
@@ -78,21 +72,6 @@ def _addresses(networks: Sequence[Network], nodes: Sequence[Node]) -> dict[str, 
             addresses[node.name].append((network, str(free[network])))
             free[network] += 1
     return addresses
-
-
-async def _capabilities(lab: EmbeddedLab, node: str) -> frozenset[str]:
-    """Which link faults work here, found out by setting one."""
-    can = {NETWORKS, NAMES}
-    try:
-        done = await lab.run(node, ["nft", "-f", "-"], _PROBE)
-        if done.status == 0:
-            await lab.run(node, ["nft", "delete", "table", "inet", "socklab_probe"])
-            return frozenset(can | {LINKS, REJECT})
-    except CannotStart:
-        pass
-    if shutil.which("ip", path=ADMIN_PATH):
-        can.add(LINKS)
-    return frozenset(can)
 
 
 def _remedy(exc: OSError) -> str:

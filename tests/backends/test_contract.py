@@ -112,16 +112,16 @@ def test_signals_reach_the_process_or_its_group(run: Run) -> None:
     async def body(backend: Backend) -> None:
         lab = await backend.lab(LAB, TWO)
         program, _ = await spawn(lab, "import time; time.sleep(60)")
-        lab.signal(program, signal.SIGTERM)
+        await lab.signal(program, signal.SIGTERM)
         assert await program.exited == -signal.SIGTERM
-        lab.signal(program, signal.SIGTERM)  # ended already: nothing happens
+        await lab.signal(program, signal.SIGTERM)  # ended already: nothing happens
 
         program, lines = await spawn(
             lab, "import os, time; os.fork(); print(os.getpid(), flush=True); time.sleep(60)"
         )
         while len(lines) < 2:
             await asyncio.sleep(0.005)
-        lab.signal(program, signal.SIGKILL, group=True)
+        await lab.signal(program, signal.SIGKILL, group=True)
         assert await program.exited == -signal.SIGKILL
 
     run(body)
@@ -189,9 +189,9 @@ def test_the_kernels_table_shows_who_listens_and_who_waits(run: Run) -> None:
         _, lines = await spawn(lab, LISTEN, address)
         while not lines:
             await asyncio.sleep(0.005)
-        assert [(row.local, row.rx_queue) for row in lab.sockets("server").listening("tcp", 5000)] == [
-            (address, 0)
-        ]
+        assert [
+            (row.local, row.rx_queue) for row in (await lab.sockets("server")).listening("tcp", 5000)
+        ] == [(address, 0)]
 
         await spawn(
             lab,
@@ -199,10 +199,10 @@ def test_the_kernels_table_shows_who_listens_and_who_waits(run: Run) -> None:
             node="alice",
         )
         for _ in range(1000):
-            if lab.sockets("server").listening("tcp", 5000)[0].rx_queue:
+            if (await lab.sockets("server")).listening("tcp", 5000)[0].rx_queue:
                 break
             await asyncio.sleep(0.005)
-        assert lab.sockets("server").listening("tcp", 5000)[0].rx_queue == 1
+        assert (await lab.sockets("server")).listening("tcp", 5000)[0].rx_queue == 1
 
     run(body)
 

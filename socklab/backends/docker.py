@@ -1,0 +1,775 @@
+"""The `docker` backend: each node is a container, made and removed through the Docker SDK; servers are as Compose would make them.
+
+    node ── a container of our own image: node.py, the agent, nft; it holds the node's network
+    server ── the service's own image in that network and process namespace, whatever is or is not installed in it
+
+So a server that is killed leaves its host behind, as in `netns`, and link faults need nothing of its image. What is made
+carries the label socklab.lab. A node lives as long as its stream, which the engine closes when we are gone; with a node, as
+PID 1, ends its server. What is left then (networks, ended containers) the next run removes, or `socklab down`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+from docker.types import LogConfig
+
+from socklab.backends import (
+    IMAGES,
+    LINKS,
+    NAMES,
+    NETWORKS,
+    REJECT,
+    CannotStart,
+    Completed,
+    LabError,
+    Network,
+    Node,
+    OnLine,
+    Program,
+    Unavailable,
+    link_faults,
+)
+from socklab.backends.embedded import AGENT, LineSplitter
+from socklab.backends.remote import RemoteNode, docker_frames
+from socklab.sockets import SocketTable
+
+LABEL = "socklab.lab"
+ANCHOR = "socklab.anchor"
+ROOT = AGENT.parent.parent
+CALLS = 16  # calls to the engine at once
+BUILD_LIMIT = 900.0  # seconds
+YOUNG = 60  # seconds during which a lab may have an anchor that does not run yet
+
+# What a node brings, or what would make a second server of the same service collide with the first.
+_NOT_OURS = [
+    "build",
+    "networks",
+    "network_mode",
+    "ports",
+    "expose",
+    "depends_on",
+    "container_name",
+    "links",
+    "external_links",
+    "healthcheck",
+    "restart",
+    "deploy",
+    "profiles",
+    "scale",
+    "hostname",
+    "domainname",
+    "dns",
+    "dns_opt",
+    "dns_search",
+    "extra_hosts",
+    "mac_address",
+    "pid",
+    "init",
+    "sysctls",
+    "tty",
+    "stdin_open",
+    "develop",
+    "attach",
+    "ipc",
+    "uts",
+]
+
+
+class Docker:
+    """socklab.backends.Backend"""
+
+    name = "docker"
+
+    def __init__(self) -> None:
+        self.can = frozenset({NETWORKS, NAMES, LINKS, REJECT, IMAGES})
+        """What can be hoped for; a lab knows what it really has."""
+        self.id = secrets.token_hex(4)
+        self.engine = Engine()
+        self._known = False
+        self._begin: asyncio.Task[None] | None = None
+        self._anchor: RemoteNode | None = None
+        self._image = ""
+        self._benches: list[_Bench] = []
+        self._projects: dict[Path, _Project] = {}
+        self._labs: set[DockerLab] = set()
+
+    async def probe(self) -> str | None:
+        """None if an engine answers, else why not and what would help."""
+        try:
+            await self.engine.connect()
+        except Unavailable as exc:
+            return str(exc)
+        return None
+
+    async def lab(self, networks: Sequence[Network], nodes: Sequence[Node]) -> DockerLab:
+        if self._begin is None:
+            self._begin = asyncio.ensure_future(self._start())
+        await asyncio.shield(self._begin)
+        bench = next((b for b in self._benches if not b.taken), None)
+        if bench is None:
+            bench = _Bench(len(self._benches) + 1)
+            self._benches.append(bench)
+        bench.taken = True
+        lab = DockerLab(self, bench)
+        self._labs.add(lab)
+        try:
+            await lab.start(networks, nodes)
+            if not self._known:
+                self.can = frozenset({NETWORKS, NAMES, IMAGES}) | await link_faults(lab, nodes[0].name)
+                self._known = True
+            lab.can = self.can
+        except BaseException:
+            await lab.stop()
+            raise
+        return lab
+
+    async def close(self) -> None:
+        if self._begin is not None and not self._begin.done():
+            self._begin.cancel()
+            await asyncio.wait([self._begin])
+        for lab in list(self._labs):
+            await lab.stop()
+        for bench in self._benches:
+            for pod in bench.pods:
+                pod.remote.close()
+        if self._anchor is not None:
+            self._anchor.close()
+        await self.engine.finish(
+            lambda client: remove(client, {self.id}) if self._begin is not None else None
+        )
+
+    # what all labs share
+
+    async def _start(self) -> None:
+        """An engine that answers, what others left removed, our image, and the container that says that we live."""
+        await self.engine.connect()
+        await self.engine.call(lambda client: remove(client, abandoned(client)))
+        self._image = await self._node_image()
+        self._anchor = (await self._container("anchor", [], {ANCHOR: "yes"})).remote
+
+    async def _node_image(self) -> str:
+        """The image of the nodes, built when what is in it has changed."""
+        parts = [
+            ROOT / "Dockerfile",
+            AGENT,
+            Path(__file__).with_name("node.py"),
+            *sorted(AGENT.parent.glob("*.py")),
+        ]
+        base = os.environ.get("PYTHON_IMAGE", "python:3.13-slim")
+        try:
+            digest = hashlib.sha256(base.encode() + b"".join(p.read_bytes() for p in parts)).hexdigest()[:12]
+        except OSError as exc:
+            raise LabError(
+                f"{exc.filename}: {exc.strerror}; the docker backend needs a clone of the project"
+            ) from None
+        tag = f"socklab-client:{digest}"
+        try:
+            await self.engine.call(lambda client: client.inspect_image(tag))
+        except NoSuch:
+            argv = ["docker", "build", "--quiet", "--target", "client", "--build-arg", f"PYTHON_IMAGE={base}"]
+            await self.engine.command(
+                [*argv, "--tag", tag, str(ROOT)], "the image of the clients does not build"
+            )
+        return tag
+
+    async def _container(self, name: str, networks: Sequence[str], labels: Mapping[str, str]) -> _Pod:
+        """A node's container, up. `networks` are the engine's ids of them."""
+
+        def make(client: docker.APIClient) -> tuple[str, Any, dict[str, str]]:
+            host = client.create_host_config(
+                auto_remove=True,
+                network_mode=networks[0] if networks else "none",
+                cap_drop=["ALL"],
+                cap_add=["NET_ADMIN", "NET_RAW"],
+                security_opt=["no-new-privileges"],
+                log_config=LogConfig(type="none"),
+            )
+            container = client.create_container(
+                self._image,
+                stdin_open=True,
+                labels={LABEL: self.id, **labels},
+                host_config=host,
+            )["Id"]
+            for network in networks[1:]:
+                client.connect_container_to_network(container, network)
+            stream = client.attach_socket(container, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            client.start(container)
+            joined = client.inspect_container(container)["NetworkSettings"]["Networks"]
+            return container, stream, {n["NetworkID"]: n["IPAddress"] for n in joined.values()}
+
+        container, stream, addresses = await self.engine.call(make)
+        remote = RemoteNode(name, own_socket(stream), docker_frames())
+        return _Pod(container, tuple(networks), remote, addresses)
+
+    def project(self, compose: Path) -> _Project:
+        return self._projects.setdefault(compose, _Project(compose, self))
+
+
+@dataclass(eq=False)
+class _Pod:
+    """The container of a node."""
+
+    id: str
+    networks: tuple[str, ...]
+    remote: RemoteNode
+    addresses: dict[str, str]
+    """Network id → our address there."""
+    touched: bool = False
+    """Its network is no longer as it was made: it is not used again."""
+
+
+@dataclass(eq=False)
+class _Bench:
+    """Networks, and nodes of clients on them, for one lab after another."""
+
+    number: int
+    taken: bool = False
+    networks: dict[tuple[str, bool], str] = field(default_factory=dict)
+    pods: list[_Pod] = field(default_factory=list)
+
+
+class DockerLab:
+    """socklab.backends.Lab"""
+
+    def __init__(self, backend: Docker, bench: _Bench) -> None:
+        self.can = backend.can
+        self._backend = backend
+        self._bench = bench
+        self._engine = backend.engine
+        self._nodes: dict[str, Node] = {}
+        self._pods: dict[str, _Pod] = {}
+        self._networks: dict[str, str] = {}
+        self._servers: dict[str, str] = {}
+        self._running: dict[Program, _Output] = {}
+
+    async def start(self, networks: Sequence[Network], nodes: Sequence[Node]) -> None:
+        self._nodes = {node.name: node for node in nodes}
+        for network in networks:
+            self._networks[network.name] = await self._network(network)
+        making = {}
+        for node in nodes:
+            wanted = tuple(self._networks[name] for name in node.networks)
+            free = None
+            if node.compose is None:
+                free = next(
+                    (p for p in self._bench.pods if p.networks == wanted and p.remote.gone is None), None
+                )
+            if free is not None:
+                # A server's host is always a new one: what the last one left in TIME_WAIT could keep it from its port.
+                self._bench.pods.remove(free)
+                self._pods[node.name] = free
+                free.remote.name = node.name
+            else:
+                making[node.name] = self._backend._container(node.name, wanted, {})
+        # Each one is kept as it comes to be, so that stop() finds it also when another one fails.
+        results = await asyncio.gather(
+            *(self._keep(*item) for item in making.items()), return_exceptions=True
+        )
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+        await asyncio.gather(*(self._pods[n.name].remote.hosts(self._hosts(n)) for n in nodes))
+
+    async def _keep(self, name: str, making: Any) -> None:
+        self._pods[name] = await making
+
+    async def _network(self, network: Network) -> str:
+        key = (network.name, network.internal)
+        if key not in self._bench.networks:
+            name = f"socklab-{self._backend.id}-{self._bench.number}-{network.name}"
+            labels = {LABEL: self._backend.id}
+            made = await self._engine.call(
+                lambda client: client.create_network(name, "bridge", internal=network.internal, labels=labels)
+            )
+            self._bench.networks[key] = made["Id"]
+        return self._bench.networks[key]
+
+    def _hosts(self, node: Node) -> str:
+        """Names by which a node finds the others, each by its address on the first network that both are on (hosts(5))."""
+        lines = ["127.0.0.1 localhost", "::1 localhost"]
+        for other in self._nodes.values():
+            shared = [n for n in other.networks if n in node.networks]
+            if shared:
+                lines.append(" ".join([self.address(other.name, shared[0]), other.name, *other.aliases]))
+        return "\n".join(lines) + "\n"
+
+    # what the conductor asks
+
+    def address(self, node: str, network: str | None = None) -> str:
+        mine = self._nodes[node].networks
+        if not mine:
+            raise LabError(f"{node} is on no network")
+        return self._pods[node].addresses[self._networks[network if network in mine else mine[0]]]
+
+    async def spawn(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        on_line: OnLine | None = None,
+        stdio: tuple[int, int, int] | None = None,
+    ) -> Program:
+        """Start the node's service, as its compose file says; on a client's node a program of the image, at a terminal."""
+        compose = self._nodes[node].compose
+        if compose is None:
+            return await self._exec(node, argv, stdio or (0, 1, 2))
+        container = self._servers.get(node)
+        if container is None:
+            template = await self._backend.project(compose).template(node)
+            container = self._servers[node] = await self._engine.call(
+                lambda client: client.create_container_from_config(self._in_pod(node, template))["Id"]
+            )
+
+        def begin(client: docker.APIClient) -> tuple[Any, int]:
+            stream = client.attach_socket(container, {"stdout": 1, "stderr": 1, "stream": 1})
+            try:
+                client.start(container)
+            except BaseException:
+                stream.close()
+                raise
+            return stream, client.inspect_container(container)["State"]["Pid"]
+
+        try:
+            stream, pid = await self._engine.call(begin)
+        except Refused as exc:
+            raise CannotStart(f"{node} cannot be started: {exc}") from None
+        exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        program = Program(node, tuple(argv), pid if _visible(pid, container) else 0, exited)
+        self._running[program] = _Output(own_socket(stream), on_line, lambda: self._ended(program, container))
+        return program
+
+    def _in_pod(self, node: str, template: dict[str, Any]) -> dict[str, Any]:
+        config, host = dict(template["Config"]), dict(template["HostConfig"])
+        pod = f"container:{self._pods[node].id}"
+        for key in ("Hostname", "Domainname", "ExposedPorts", "MacAddress"):
+            config.pop(key, None)
+        mine = {
+            k: v for k, v in (config.get("Labels") or {}).items() if not k.startswith("com.docker.compose")
+        }
+        config.update(
+            Labels={**mine, LABEL: self._backend.id},
+            Healthcheck={"Test": ["NONE"]},
+            Tty=False,
+            OpenStdin=False,
+        )
+        host.update(
+            NetworkMode=pod,
+            PidMode=pod,
+            AutoRemove=False,
+            RestartPolicy={"Name": "no"},
+            LogConfig={"Type": "none"},
+        )
+        return {**config, "HostConfig": host}
+
+    async def _exec(self, node: str, argv: Sequence[str], stdio: tuple[int, int, int]) -> Program:
+        terminal = ["--tty"] if all(os.isatty(each) for each in stdio[:2]) else []
+        command = ["docker", "exec", "--interactive", *terminal, self._pods[node].id, *argv]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdin=stdio[0], stdout=stdio[1], stderr=stdio[2]
+        )
+        exited = asyncio.ensure_future(process.wait())
+        return Program(node, tuple(argv), process.pid, exited)
+
+    def _ended(self, program: Program, container: str) -> None:
+        """The engine has closed the program's output, so it has ended: with which status?"""
+
+        async def tell() -> None:
+            try:
+                status = (await self._engine.call(lambda client: client.wait(container, timeout=20)))[
+                    "StatusCode"
+                ]
+            except LabError:
+                status = 128 + signal.SIGKILL  # removed with the lab
+            if not program.exited.done():
+                # As a shell does, the engine tells a signal's number as 128 more.
+                program.exited.set_result(128 - status if status > 128 else status)
+
+        self._engine.task(tell())
+
+    async def agent(self, node: str) -> socket.socket:
+        return await self._pods[node].remote.agent()
+
+    async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
+        self._pods[node].touched = True
+        return await self._pods[node].remote.run(argv, input, limit)
+
+    async def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
+        return await self._pods[node].remote.sockets(listening)
+
+    async def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
+        if program.exited.done():
+            return
+        if program.node not in self._servers:  # at a terminal: `docker exec` passes on what it gets
+            os.kill(program.pid, number)
+            return
+        container = self._servers[program.node]
+        try:
+            await self._engine.call(lambda client: client.kill(container, number.name))
+        except Refused:
+            pass  # it has ended meanwhile
+
+    async def freeze(self, program: Program, frozen: bool, limit: float) -> None:
+        if program.exited.done():
+            return
+        container = self._servers[program.node]
+        try:
+            await self._engine.call(
+                lambda client: client.pause(container) if frozen else client.unpause(container)
+            )
+        except Refused as exc:
+            state = await self._engine.call(lambda client: client.inspect_container(container)["State"])
+            if state["Running"] and state["Paused"] is not frozen:
+                raise LabError(
+                    f"{program.node} cannot be {'paused' if frozen else 'continued'}: {exc}"
+                ) from None
+
+    async def stop(self) -> None:
+        backend, bench = self._backend, self._bench
+        if self not in backend._labs:
+            return
+        backend._labs.discard(self)
+        servers, self._servers = list(self._servers.values()), {}
+        pods, self._pods = self._pods, {}
+        again: list[_Pod] = []
+        over: list[_Pod] = []
+        for name, pod in pods.items():
+            service = self._nodes[name].compose is not None
+            (over if service or pod.touched or pod.remote.gone else again).append(pod)
+        for pod in over:
+            pod.remote.close()
+        jobs = [self._remove(server) for server in servers] + [self._calm(pod) for pod in again]
+        await asyncio.gather(*jobs)
+        for program, output in self._running.items():
+            output.close()
+            if not program.exited.done():
+                program.exited.set_result(-signal.SIGKILL)
+        bench.pods += [pod for pod in again if pod.remote.gone is None]
+        bench.taken = False
+
+    async def _remove(self, container: str) -> None:
+        try:
+            await self._engine.call(lambda client: client.remove_container(container, force=True, v=True))
+        except LabError:
+            pass  # gone already, or the engine is; close() looks again
+
+    async def _calm(self, pod: _Pod) -> None:
+        try:
+            await pod.remote.no_agent()
+        except LabError:
+            pod.remote.close()
+
+
+class _Output:
+    """What a server prints, from `docker attach`."""
+
+    def __init__(self, stream: socket.socket, on_line: OnLine | None, ended: Callable[[], None]) -> None:
+        self._stream: socket.socket | None = stream
+        self._decode = docker_frames()
+        self._ended = ended
+        self._lines = LineSplitter(on_line)
+        stream.setblocking(False)
+        asyncio.get_running_loop().add_reader(stream, self._readable)
+
+    def _readable(self) -> None:
+        assert self._stream is not None
+        try:
+            data = self._stream.recv(262144)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        now = time.monotonic_ns()
+        if not data:
+            self._lines.end(now)
+            self.close()
+            self._ended()
+            return
+        for name, part in self._decode(data):
+            self._lines.feed(name, part, now)
+
+    def close(self) -> None:
+        if self._stream is not None:
+            asyncio.get_running_loop().remove_reader(self._stream)
+            self._stream.close()
+            self._stream = None
+
+
+class _Project:
+    """A compose file, and for each of its services a container that was never started: Compose's own reading of it."""
+
+    def __init__(self, compose: Path, backend: Docker) -> None:
+        self.path = compose
+        self._backend = backend
+        self._lock = asyncio.Lock()
+        self._config: dict[str, Any] = {}
+        self._templates: dict[str, dict[str, Any]] = {}
+        self._built: set[str] = set()
+
+    async def template(self, service: str) -> dict[str, Any]:
+        async with self._lock:
+            if service not in self._templates:
+                self._templates[service] = await self._make(service)
+            return self._templates[service]
+
+    async def _make(self, service: str) -> dict[str, Any]:
+        engine = self._backend.engine
+        here = ["docker", "compose", "--file", str(self.path), "--profile", "*"]
+        if not self._config:
+            text = await engine.command(
+                [*here, "config", "--format", "json"], f"{self.path}: Compose does not take it"
+            )
+            self._config = json.loads(text)
+        services = self._config["services"]
+        if service not in services:
+            raise LabError(f'{self.path}: Compose sees no service "{service}" there')
+        image = self._image_of(service)
+        builder = next(
+            (n for n, s in services.items() if s.get("build") and self._image_of(n) == image), None
+        )
+        if builder is not None and image not in self._built:
+            await engine.command(
+                [*here, "build", "--quiet", builder],
+                f"{self.path}: the image of {service} does not build",
+                BUILD_LIMIT,
+            )
+            self._built.add(image)
+        project = f"socklab-{self._backend.id}-{len(self._backend._projects)}"
+        wanted = {k: v for k, v in services[service].items() if k not in _NOT_OURS}
+        label = {LABEL: self._backend.id}
+        wanted.update(image=image, network_mode="none", labels={**(wanted.get("labels") or {}), **label})
+        derived: dict[str, Any] = {"name": project, "services": {service: wanted}}
+        for kind in ("secrets", "configs"):
+            if kind in self._config:
+                derived[kind] = self._config[kind]
+        if volumes := self._config.get("volumes"):
+            # Volumes of our own: what the user keeps in his is nothing to play with. An external one is asked for by name.
+            derived["volumes"] = {
+                name: options
+                if (options or {}).get("external")
+                else {**{k: v for k, v in (options or {}).items() if k != "name"}, "labels": label}
+                for name, options in volumes.items()
+            }
+        await engine.command(
+            ["docker", "compose", "--project-name", project, "--file", "-", "create", service],
+            f"{self.path}: {service} cannot be made",
+            BUILD_LIMIT,
+            json.dumps(derived),
+        )
+        filters = {
+            "label": [f"com.docker.compose.project={project}", f"com.docker.compose.service={service}"]
+        }
+
+        def look(client: docker.APIClient) -> dict[str, Any]:
+            found = client.containers(all=True, filters=filters)
+            return dict(client.inspect_container(found[0]["Id"]))
+
+        template: dict[str, Any] = await engine.call(look)
+        return template
+
+    def _image_of(self, service: str) -> str:
+        return str(self._config["services"][service].get("image") or f"{self._config['name']}-{service}")
+
+
+class Refused(LabError):
+    """The engine said no."""
+
+
+class NoSuch(Refused):
+    """The engine knows no such thing."""
+
+
+class Engine:
+    """The Docker engine by its SDK, which blocks, in threads; and by its command line where the SDK has no call."""
+
+    def __init__(self) -> None:
+        self._client: docker.APIClient | None = None
+        self._threads = ThreadPoolExecutor(CALLS, "docker")
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def connect(self) -> None:
+        """Raises Unavailable."""
+        if self._client is not None:
+            return
+        try:
+            self._client = await asyncio.get_running_loop().run_in_executor(self._threads, connect)
+        except LabError as exc:
+            raise Unavailable(str(exc)) from None
+
+    async def call(self, what: Callable[[Any], Any]) -> Any:
+        """Raises LabError with the engine's own words."""
+        client = self._client
+        if client is None:
+            raise LabError("the Docker engine was never reached")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: told(what, client))
+
+    def task(self, coroutine: Any) -> None:
+        """Something that goes on by itself, and is waited for at the end."""
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def command(
+        self, argv: Sequence[str], wrong: str, limit: float = BUILD_LIMIT, input: str = ""
+    ) -> str:
+        """Run docker's command line and give its stdout. Raises LabError: `wrong`, and the last that it said."""
+
+        def run() -> str:
+            environment = {
+                **os.environ,
+                "DOCKER_CLI_HINTS": "false",
+                "COMPOSE_ANSI": "never",
+                "COMPOSE_PROGRESS": "plain",
+            }
+            try:
+                done = subprocess.run(
+                    argv,
+                    input=input,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    env=environment,
+                    timeout=limit,
+                    check=False,
+                )
+            except FileNotFoundError:
+                raise LabError(
+                    "there is no docker command on the PATH; install Docker's command line and Compose"
+                ) from None
+            except subprocess.TimeoutExpired:
+                raise LabError(f"{wrong}: not done within {limit:g}s") from None
+            if done.returncode:
+                said = [line for line in done.stderr.splitlines() if line.strip()]
+                raise LabError(f"{wrong}: {' | '.join(said[-2:]) if said else f'status {done.returncode}'}")
+            return done.stdout
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads, run)
+
+    async def finish(self, last: Callable[[Any], object]) -> None:
+        """What is under way comes to its end, then `last`, which also finds what came too late for its owner."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks))
+        await asyncio.to_thread(self._threads.shutdown)
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                await asyncio.to_thread(told, last, client)
+            except LabError:
+                pass  # an engine that is gone has taken its containers along, or the next run finds them
+            client.close()
+
+
+def connect() -> Any:
+    """A client of the engine that `docker` itself would take. Raises LabError."""
+    try:
+        client = docker.from_env(version="auto", timeout=120).api
+    except (DockerException, requests.exceptions.RequestException) as exc:
+        raise LabError(f"no Docker engine answers ({_why(exc)}); start it, or play --on netns") from None
+    return client
+
+
+def told(what: Callable[[Any], Any], client: Any) -> Any:
+    """Call the engine. Raises LabError with its own words."""
+    try:
+        return what(client)
+    except NotFound as exc:
+        raise NoSuch(_why(exc)) from None
+    except APIError as exc:
+        raise Refused(_why(exc)) from None
+    except (DockerException, requests.exceptions.RequestException, OSError) as exc:
+        raise LabError(f"the Docker engine is gone, or does not answer: {_why(exc)}") from None
+
+
+def _why(exc: BaseException) -> str:
+    text = " ".join(str(getattr(exc, "explanation", None) or exc).split())
+    if "address pool" in text or "all predefined address pools" in text:
+        text += "; remove networks that are not used (docker network prune), or play fewer at once (--jobs 1)"
+    return text[:500]
+
+
+def abandoned(client: Any) -> set[str]:
+    """The labs that have something, and whose anchor runs no more: it ends with the process that made it."""
+    labs, alive = set(), set()
+    for container in client.containers(all=True, filters={"label": LABEL}):
+        lab = container["Labels"][LABEL]
+        labs.add(lab)
+        young = container["State"] == "created" and time.time() - container["Created"] < YOUNG
+        if ANCHOR in container["Labels"] and (container["State"] == "running" or young):
+            alive.add(lab)
+    for network in client.networks(filters={"label": LABEL}):
+        labs.add(network["Labels"][LABEL])
+    for volume in client.volumes(filters={"label": LABEL})["Volumes"] or []:
+        labs.add(volume["Labels"][LABEL])
+    return labs - alive
+
+
+def remove(client: Any, labs: set[str]) -> int:
+    """Remove all that these labs made, by their label. How many things that were."""
+    count = 0
+
+    def gone(call: Callable[..., Any], *arguments: Any, **options: Any) -> None:
+        nonlocal count
+        try:
+            call(*arguments, **options)
+            count += 1
+        except NotFound:
+            pass
+        except APIError as exc:
+            if exc.status_code != 409:  # its removal is under way
+                raise
+
+    for lab in sorted(labs):
+        filters = {"label": f"{LABEL}={lab}"}
+        for attempt in range(20):
+            containers = client.containers(all=True, filters=filters)
+            for container in containers:
+                gone(client.remove_container, container["Id"], force=True, v=True)
+            if not containers:
+                break
+            time.sleep(0.05 * attempt)  # those whose removal is under way hold their networks
+        for network in client.networks(filters=filters):
+            gone(client.remove_network, network["Id"])
+        for volume in client.volumes(filters=filters)["Volumes"] or []:
+            gone(client.remove_volume, volume["Name"], force=True)
+    return count
+
+
+def own_socket(stream: Any) -> socket.socket:
+    """A socket of our own for what attach_socket() gave, which closes its socket when it is collected."""
+    inner = getattr(stream, "_sock", stream)
+    mine = socket.socket(fileno=os.dup(inner.fileno()))
+    try:
+        # The response holds the same socket by a buffer of its own.
+        stream.close()
+        response = getattr(stream, "_response", None)
+        if response is not None:
+            response.close()
+    except (OSError, ValueError):
+        pass  # closed by the first
+    return mine
+
+
+def _visible(pid: int, container: str) -> bool:
+    """Whether the engine's number of a process is ours too: it runs on this machine, not in a virtual one."""
+    try:
+        return pid > 0 and container in Path(f"/proc/{pid}/cgroup").read_text()
+    except OSError:
+        return False

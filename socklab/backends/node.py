@@ -1,0 +1,307 @@
+"""The program of a node that is a container: it runs the scripted client, and commands in the node's network.
+
+    conductor ── one stream ── node ─┬─ agent (clients/agent.py, a fork)
+                                     └─ nft, ip
+
+Standard library only; started as `node.py AGENT_FILE` on stdin and stdout, or with `--connect HOST:PORT --secret-file FILE` on a
+connection that it makes itself, again and again. When the stream ends, the node's program ends: with it, as PID 1, all that is
+in the container.
+
+Each line on the stream begins with the letter of whom it belongs to: `a` the agent (its own JSON lines, passed on as they
+are), `n` the node: {"id": 1, "do": …} is answered by {"id": 1, "ok": …}.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from typing import Any
+
+TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
+FULL = 1 << 20  # bytes that may wait to be written before we stop to read what makes more of them
+LISTEN = " 0A "  # the state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to reach the conductor
+
+
+class Node:
+    """One stream, from its beginning to its end."""
+
+    def __init__(self, fd_in: int, fd_out: int, agent_module: Any) -> None:
+        self.fd_in, self.fd_out = fd_in, fd_out
+        self.module = agent_module
+        self.agent: socket.socket | None = None
+        self.agent_pid = 0
+        self.selector = selectors.DefaultSelector()
+        self.partial: dict[int, bytes] = {}
+        self.waiting: dict[int, bytearray] = {fd_out: bytearray()}
+        self.interest: dict[int, int] = {}
+
+    def run(self) -> None:
+        for descriptor in {self.fd_in, self.fd_out}:
+            os.set_blocking(descriptor, False)
+        self.partial[self.fd_in] = b""
+        try:
+            while True:
+                self.wish()
+                # A second, so that orphans that came to us as PID 1 are reaped.
+                for key, mask in self.selector.select(1.0):
+                    if mask & selectors.EVENT_WRITE:
+                        self.flush(key.fd)
+                    if mask & selectors.EVENT_READ and not self.read(key.fd):
+                        return
+                self.reap()
+        except (BrokenPipeError, ConnectionResetError):
+            return  # whom we worked for is gone
+        finally:
+            self.end_agent()
+            self.selector.close()
+
+    def wish(self) -> None:
+        """What to wait for: reading stops while what it leads to cannot be written."""
+        wanted = dict.fromkeys(self.waiting, 0)
+        wanted.setdefault(self.fd_in, 0)
+        agent = self.agent.fileno() if self.agent else -1
+        if agent < 0 or len(self.waiting[agent]) < FULL:
+            wanted[self.fd_in] |= selectors.EVENT_READ
+        if agent >= 0 and len(self.waiting[self.fd_out]) < FULL:
+            wanted[agent] |= selectors.EVENT_READ
+        for descriptor, data in self.waiting.items():
+            if data:
+                wanted[descriptor] |= selectors.EVENT_WRITE
+        for descriptor in {*self.interest, *wanted}:
+            now, was = wanted.get(descriptor, 0), self.interest.get(descriptor, 0)
+            if now and was and now != was:
+                self.selector.modify(descriptor, now)
+            elif now and not was:
+                self.selector.register(descriptor, now)
+            elif was and not now:
+                self.selector.unregister(descriptor)
+        self.interest = {descriptor: mask for descriptor, mask in wanted.items() if mask}
+
+    def flush(self, descriptor: int) -> None:
+        data = self.waiting.get(descriptor)
+        if not data:
+            return
+        try:
+            del data[: os.write(descriptor, data[:262144])]
+        except BlockingIOError:
+            pass
+        except OSError:
+            if descriptor == self.fd_out:
+                raise BrokenPipeError from None
+            data.clear()  # the agent ended; its own end of the stream says so
+
+    def say(self, letter: bytes, line: bytes) -> None:
+        self.waiting[self.fd_out] += letter + line + b"\n"
+        self.flush(self.fd_out)
+
+    def read(self, descriptor: int) -> bool:
+        """Take what came. False when the stream has ended."""
+        if descriptor not in self.partial:
+            return True  # the agent was ended while its event was on the way
+        try:
+            data = os.read(descriptor, 262144)
+        except BlockingIOError:
+            return True
+        except OSError:
+            data = b""
+        if not data:
+            if descriptor == self.fd_in:
+                return False
+            self.end_agent()
+            self.say(b"n", b'{"agent":"ended"}')
+            return True
+        *lines, self.partial[descriptor] = (self.partial[descriptor] + data).split(b"\n")
+        for line in lines:
+            if descriptor != self.fd_in:
+                self.say(b"a", line)
+            elif line[:1] == b"a":
+                if self.agent:
+                    self.waiting[self.agent.fileno()] += line[1:] + b"\n"
+                    self.flush(self.agent.fileno())
+            elif line[:1] == b"n":
+                self.order(json.loads(line[1:]))
+        return True
+
+    # what the conductor orders
+
+    def order(self, message: dict[str, Any]) -> None:
+        try:
+            match message["do"]:
+                case "agent":
+                    self.start_agent()
+                    answer: dict[str, Any] = {"ok": True}
+                case "no-agent":
+                    self.end_agent()
+                    answer = {"ok": True}
+                case "run":
+                    answer = self.command(message)
+                case "sockets":
+                    answer = {"ok": True, "tables": tables(message["listening"])}
+                case "hosts":
+                    with open("/etc/hosts", "w") as file:
+                        file.write(message["text"])
+                    answer = {"ok": True}
+                case other:
+                    answer = {"ok": False, "error": f"no such order: {other}"}
+        except (OSError, KeyError, ValueError) as exc:
+            answer = {"ok": False, "error": str(exc)}
+        self.say(b"n", json.dumps({"id": message.get("id"), **answer}).encode())
+
+    def start_agent(self) -> None:
+        """A new agent, that knows nothing of the one before it."""
+        self.end_agent()
+        ours, theirs = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self.selector.close()
+                ours.close()
+                null = os.open(os.devnull, os.O_RDWR)
+                os.dup2(null, 0)
+                os.dup2(null, 1)
+                self.module.serve(theirs.fileno(), theirs.fileno())
+            finally:
+                os._exit(0)
+        theirs.close()
+        ours.setblocking(False)
+        self.agent, self.agent_pid = ours, pid
+        self.partial[ours.fileno()] = b""
+        self.waiting[ours.fileno()] = bytearray()
+
+    def end_agent(self) -> None:
+        if self.agent is None:
+            return
+        descriptor = self.agent.fileno()
+        if self.interest.pop(descriptor, 0):
+            self.selector.unregister(descriptor)
+        del self.partial[descriptor], self.waiting[descriptor]
+        self.agent.close()
+        self.agent = None
+        try:
+            os.kill(self.agent_pid, signal.SIGKILL)
+            os.waitpid(self.agent_pid, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass
+
+    def command(self, message: dict[str, Any]) -> dict[str, Any]:
+        argv = message["argv"]
+        try:
+            done = subprocess.run(
+                argv,
+                input=message["input"].encode(),
+                capture_output=True,
+                timeout=message["limit"],
+                check=False,
+            )
+        except FileNotFoundError:
+            return {
+                "ok": False,
+                "missing": True,
+                "error": f"{argv[0]}: no such program in the node's container",
+            }
+        except subprocess.TimeoutExpired:
+            return {"ok": False, "error": f"{' '.join(argv)} has not ended within {message['limit']:g}s"}
+        stdout, stderr = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        return {"ok": True, "status": done.returncode, "stdout": stdout, "stderr": stderr}
+
+    def reap(self) -> None:
+        """Orphans come to PID 1; nobody else waits for them."""
+        if os.getpid() != 1:
+            return
+        try:
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                if ended.si_pid == self.agent_pid:
+                    return  # end_agent() does that
+                os.waitpid(ended.si_pid, 0)
+        except ChildProcessError:
+            pass
+
+
+def tables(listening: bool) -> dict[str, str]:
+    """The kernel's lists of the sockets of this network namespace (proc(5)); with `listening` only TCP in LISTEN."""
+    found = {}
+    for name in ("tcp", "tcp6") if listening else TABLES:
+        try:
+            with open(f"/proc/net/{name}", errors="replace") as file:
+                lines = file.readlines()
+        except OSError:
+            continue  # no IPv6 here
+        found[name] = "".join(lines[:1] + [x for x in lines[1:] if LISTEN in x] if listening else lines)
+    return found
+
+
+def load_agent(path: str) -> Any:
+    spec = importlib.util.spec_from_file_location("agent", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def dial(address: str, secret_file: str, module: Any) -> None:
+    """Reach the conductor, say who we are, serve it until it goes; then again, for whoever comes next."""
+    host, _, port = address.rpartition(":")
+    pause, told = FIRST_PAUSE, False
+    while True:
+        try:
+            with open(secret_file) as file:
+                secret = file.read().strip()
+            control = socket.create_connection((host, int(port)), timeout=5)
+        except OSError as exc:
+            if not told:
+                print(f"no conductor at {address} yet ({exc}); trying again", file=sys.stderr, flush=True)
+                told = True
+            time.sleep(pause)
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+            continue
+        pause, told = FIRST_PAUSE, False
+        with control:
+            control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            control.settimeout(None)
+            hello = {"secret": secret, "name": socket.gethostname(), "addresses": addresses()}
+            control.sendall(json.dumps(hello).encode() + b"\n")
+            print(f"joined the conductor at {address}", file=sys.stderr, flush=True)
+            Node(control.fileno(), control.fileno(), module).run()
+        print("the conductor is gone; waiting for the next", file=sys.stderr, flush=True)
+
+
+def addresses() -> list[str]:
+    """The IPv4 addresses of this node, from the routing table of its own addresses (proc(5), "net/fib_trie")."""
+    found: dict[str, None] = {}
+    address = ""
+    with open("/proc/net/fib_trie") as file:
+        for line in file:
+            if "|--" in line:
+                address = line.split()[-1]
+            elif "/32 host LOCAL" in line and not address.startswith("127."):
+                found[address] = None
+    return list(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="The program of a socklab node that is a container.")
+    parser.add_argument("agent", metavar="AGENT_FILE", help="clients/agent.py")
+    parser.add_argument("--connect", metavar="HOST:PORT", help="dial the conductor there")
+    parser.add_argument("--secret-file", metavar="FILE", default="/run/socklab/secret")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the conductor's to hear
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    module = load_agent(arguments.agent)
+    if arguments.connect:
+        dial(arguments.connect, arguments.secret_file, module)
+    else:
+        Node(0, 1, module).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""The conductor's side of a node that is a container: one stream to backends/node.py, for its agent and for orders."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from socklab.backends import CannotStart, Completed, LabError
+from socklab.sockets import SocketTable
+
+ANSWER_LIMIT = 20.0  # seconds; longer than any order but `run` takes on a machine that is not stuck
+
+Decode = Callable[[bytes], Iterable[tuple[str, bytes]]]
+
+
+def docker_frames() -> Decode:
+    """A decoder of the stream of `docker attach`: 8 bytes of header, then so many of stdout or stderr.
+
+    Source: Docker Engine API, "Attach to a container", stream format.
+    """
+    rest = b""
+
+    def decode(data: bytes) -> Iterable[tuple[str, bytes]]:
+        nonlocal rest
+        rest += data
+        at = 0
+        while len(rest) - at >= 8:
+            size = int.from_bytes(rest[at + 4 : at + 8], "big")
+            if len(rest) - at - 8 < size:
+                break
+            yield ("stderr" if rest[at] == 2 else "stdout"), rest[at + 8 : at + 8 + size]
+            at += 8 + size
+        rest = rest[at:]
+
+    return decode
+
+
+def plain(data: bytes) -> Iterable[tuple[str, bytes]]:
+    """A stream with nothing but the node's lines on it."""
+    return [("stdout", data)]
+
+
+class RemoteNode:
+    """A container with node.py in it."""
+
+    def __init__(self, name: str, stream: socket.socket, decode: Decode = plain) -> None:
+        self.name = name
+        self.on_end: Callable[[], None] | None = None
+        self._stream = stream
+        self._decode = decode
+        self._loop = asyncio.get_running_loop()
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._numbers = itertools.count(1)
+        self._partial: list[bytes] = []
+        self._complaint = b""
+        self._out = bytearray()
+        self._agent: socket.socket | None = None
+        self._agent_out = bytearray()
+        self._agent_partial = b""
+        self.gone: str | None = None
+        stream.setblocking(False)
+        self._loop.add_reader(stream, self._readable)
+
+    # orders
+
+    async def agent(self) -> socket.socket:
+        """Start a new agent there; the socket is its control stream. One that was there before has ended."""
+        self._drop_agent()
+        await self._ask("agent")
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        self._agent = ours
+        self._agent_partial = b""
+        self._loop.add_reader(ours, self._from_conductor)
+        return theirs
+
+    async def no_agent(self) -> None:
+        self._drop_agent()
+        await self._ask("no-agent")
+
+    async def run(self, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
+        answer = await self._ask("run", limit + ANSWER_LIMIT, argv=list(argv), input=input, limit=limit)
+        if answer.get("missing"):
+            raise CannotStart(answer["error"])
+        if not answer["ok"]:
+            raise LabError(f"{answer['error']} (on {self.name})")
+        return Completed(tuple(argv), answer["status"], answer["stdout"], answer["stderr"])
+
+    async def sockets(self, listening: bool) -> SocketTable:
+        answer = await self._ask("sockets", listening=listening)
+        return SocketTable.parse((name.removesuffix("6"), text) for name, text in answer["tables"].items())
+
+    async def hosts(self, text: str) -> None:
+        """What the node's /etc/hosts holds."""
+        answer = await self._ask("hosts", text=text)
+        if not answer["ok"]:
+            raise LabError(f"the names on {self.name} cannot be set: {answer['error']}")
+
+    async def _ask(self, do: str, within: float = ANSWER_LIMIT, **arguments: Any) -> dict[str, Any]:
+        if self.gone:
+            raise LabError(self.gone)
+        number = next(self._numbers)
+        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        self._answers[number] = answer
+        self._write(b"n" + json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
+        try:
+            async with asyncio.timeout(within):
+                return await answer
+        except TimeoutError:
+            raise LabError(
+                f"the container of {self.name} has not answered ({do}) within {within:g}s; is the machine out of memory?"
+            ) from None
+        finally:
+            self._answers.pop(number, None)
+
+    # the stream
+
+    def _write(self, data: bytes) -> None:
+        self._out += data
+        self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._out:
+                del self._out[: self._stream.send(self._out[:262144])]
+        except BlockingIOError:
+            self._loop.add_writer(self._stream, self._flush)
+            return
+        except OSError as exc:
+            self.close(f"the container of {self.name} is gone: {exc.strerror}")
+            return
+        if self.gone is None:
+            self._loop.remove_writer(self._stream)
+
+    def _readable(self) -> None:
+        try:
+            data = self._stream.recv(262144)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            said = self._complaint.decode(errors="replace").strip().splitlines()
+            self.close(
+                f"the container of {self.name} ended" + (f": {said[-1]}" if said else "; was it killed?")
+            )
+            return
+        for stream, part in self._decode(data):
+            if stream == "stderr":
+                self._complaint = (self._complaint + part)[-4096:]
+                continue
+            *lines, rest = part.split(b"\n")
+            for line in lines:
+                self._line(b"".join([*self._partial, line]))
+                self._partial.clear()
+            if rest:
+                self._partial.append(rest)
+
+    def _line(self, line: bytes) -> None:
+        if line[:1] == b"a":
+            if self._agent is not None:
+                self._agent_out += line[1:] + b"\n"
+                self._to_conductor()
+            return
+        try:
+            message = json.loads(line[1:])
+        except ValueError:
+            self.close(f"the container of {self.name} said what is no JSON: {line[:80]!r}")
+            return
+        if "agent" in message:
+            self._drop_agent()
+            return
+        answer = self._answers.get(message.get("id"))
+        if answer is not None and not answer.done():
+            answer.set_result(message)
+
+    # the agent's own stream, passed on
+
+    def _from_conductor(self) -> None:
+        assert self._agent is not None
+        try:
+            data = self._agent.recv(262144)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop_agent()
+            return
+        *lines, self._agent_partial = (self._agent_partial + data).split(b"\n")
+        self._write(b"".join(b"a" + line + b"\n" for line in lines))
+
+    def _to_conductor(self) -> None:
+        if self._agent is None:
+            return
+        try:
+            while self._agent_out:
+                del self._agent_out[: self._agent.send(self._agent_out[:262144])]
+        except BlockingIOError:
+            self._loop.add_writer(self._agent, self._to_conductor)
+            return
+        except OSError:
+            self._drop_agent()
+            return
+        self._loop.remove_writer(self._agent)
+
+    def _drop_agent(self) -> None:
+        if self._agent is None:
+            return
+        self._loop.remove_reader(self._agent)
+        self._loop.remove_writer(self._agent)
+        self._agent.close()
+        self._agent = None
+        self._agent_out.clear()
+
+    def close(self, why: str = "the lab has been stopped") -> None:
+        """Close the stream; the container's program ends of it."""
+        if self.gone is not None:
+            return
+        self.gone = why
+        self._loop.remove_reader(self._stream)
+        self._loop.remove_writer(self._stream)
+        self._stream.close()
+        self._drop_agent()
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(LabError(why))
+        if self.on_end is not None:
+            self.on_end()
