@@ -5,6 +5,7 @@ FROM ${PYTHON_IMAGE} AS services
 WORKDIR /lab
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY services/ services/
+COPY clients/health.py clients/
 USER nobody
 
 FROM ${PYTHON_IMAGE} AS network

@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where each run leaves its history (default: runs/)",
     )
+    play.add_argument("--results", type=Path, metavar="FILE", help="leave all verdicts in this file, as JSON")
     play.add_argument("--no-runs", action="store_true", help="leave nothing on disk")
     play.add_argument(
         "-v",
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
 def _lab_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on",
-        choices=("auto", "netns", "process", "docker"),
+        choices=("auto", "netns", "process", "docker", "joined"),
         default="auto",
         help="the backend (default: netns where it works, else process)",
     )
@@ -168,7 +169,7 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
     from socklab import player, terminal
     from socklab.backends import LabError
     from socklab.conductor import Options
-    from socklab.verdict import Verdict, exit_code
+    from socklab.verdict import Verdict, as_json, exit_code
 
     began = time.monotonic()
     colour = terminal.coloured(sys.stdout)
@@ -193,6 +194,13 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
     finally:
         await backend.close()
     print(terminal.summary(results, len(selection.errors), backend.name, time.monotonic() - began, colour))
+    if arguments.results is not None:
+        try:
+            arguments.results.parent.mkdir(parents=True, exist_ok=True)
+            arguments.results.write_text(as_json(results))
+        except OSError as exc:
+            terminal.error(f"{arguments.results}: {exc.strerror}; name another file with --results")
+            return BROKEN
     return exit_code((r.verdict for r in results), invalid=bool(selection.errors))
 
 

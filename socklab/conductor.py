@@ -15,7 +15,19 @@ from typing import Any
 
 from socklab import faults
 from socklab.agents import Agent
-from socklab.backends import IMAGES, LINKS, NETWORKS, REJECT, Backend, Lab, LabError, Network, Node
+from socklab.backends import (
+    IMAGES,
+    LINKS,
+    NETWORKS,
+    PROGRAMS,
+    REJECT,
+    Backend,
+    Lab,
+    LabError,
+    Lacking,
+    Network,
+    Node,
+)
 from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
 from socklab.language import LINK_VERBS
@@ -132,6 +144,8 @@ class _Play:
             lab = self.lab = await self.backend.lab(self._networks(), list(self.nodes.values()))
             if reason := self._cannot(lab.can):
                 return self._result(Verdict.SKIP, reason), False
+            if reason := self._cannot_here(lab):
+                return self._result(Verdict.SKIP, reason), False
             await self._prepare()
             await self._steps(self.scenario.steps, "")
             await self._last_look()
@@ -149,6 +163,8 @@ class _Play:
             raced = exc.raced and not self.gap
             await self._last_words(exc)
             result = self._result(Verdict.FAIL, str(exc), self._failure(exc))
+        except Lacking as exc:
+            return self._result(Verdict.SKIP, str(exc)), False
         except LabError as exc:
             where = f"{self.scenario.path}:{self._step.line}: " if self._step else ""
             result = self._result(Verdict.ERROR, f"{where}{exc}")
@@ -183,6 +199,11 @@ class _Play:
         name = self.backend.name
         if NETWORKS not in can and any(client.networks for client in self.scenario.clients):
             return f"needs networks of its own, and the backend {name} has none: play it --on netns"
+        if PROGRAMS not in can:
+            if needed := verbs & {"kill", "stop", "pause", "continue", "restart"}:
+                return f"needs a server that can be started and ended ({', '.join(sorted(needed))}), and these servers run in containers that are not ours: play it --on docker, on the host"
+            if any(who in self.services for step in self.scenario.walk() for who, _ in step.expects):
+                return "reads the server's log or exit status, and its container is not ours: play it --on docker, on the host"
         if REJECT not in can and "reject" in verbs:
             if LINKS in can:
                 return "needs reject, which needs nftables: apt install nftables (or make deps)"
@@ -196,6 +217,17 @@ class _Play:
                 self.hosts[c.name] != self.hosts["server"] for c in self.scenario.clients
             ):
                 return f"{service.name} listens on an AF_UNIX socket, which only programs on its own host reach: give each client beside: server"
+        return ""
+
+    def _cannot_here(self, lab: Lab) -> str:
+        """What needs rules, or a client, on a node of this lab on which nothing can be run."""
+        gates = "start the gates: docker compose --profile experiments up"
+        for client in self.scenario.clients:
+            if not lab.reachable(self.hosts[client.name]):
+                return f"needs {client.name} on the server's own host, where its gate is; {gates}"
+        for step in self.scenario.walk():
+            if step.verb == "reject" and any(not lab.reachable(b) for _, b in self._hosts(step.links)):
+                return f"needs a refusal at the server, which its gate does; {gates}"
         return ""
 
     def _make_folder(self) -> None:
@@ -709,14 +741,15 @@ class _Play:
 
     async def _put_in_force(self, links: faults.Links) -> None:
         before, self.links = self.links, links
-        interfaces = self._interfaces()
+        interfaces = await self._interfaces()
+        closed = {host for host in self.nodes if not self.lab.reachable(host)}
         if REJECT in self.lab.can:
             orders = [
-                (host, ("nft", "-f", "-"), faults.nft_ruleset(host, links, interfaces))
-                for host in faults.hosts_changed(before, links, at="receiver")
+                (host, ("nft", "-f", "-"), faults.nft_ruleset(host, links, interfaces, closed))
+                for host in faults.hosts_changed(before, links, closed)
             ]
         else:
-            changed = faults.hosts_changed(before, links, at="sender")
+            changed = faults.hosts_changed(before, links, set(self.nodes))
             orders = [
                 (host, ("ip", "-batch", "-"), faults.neighbour_batch(host, before, links, interfaces))
                 for host in changed
@@ -734,11 +767,17 @@ class _Play:
                 f"{' '.join(argv)} failed on {host}: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else done.status}"
             )
 
-    def _interfaces(self) -> Mapping[str, tuple[faults.Interface, ...]]:
+    async def _interfaces(self) -> Mapping[str, tuple[faults.Interface, ...]]:
         return {
             node.name: tuple(
-                faults.Interface(f"eth{i}", network, self.lab.address(node.name, network))
-                for i, network in enumerate(node.networks)
+                [
+                    faults.Interface(
+                        await self.lab.device(node.name, network),
+                        network,
+                        self.lab.address(node.name, network),
+                    )
+                    for network in node.networks
+                ]
             )
             for node in self.nodes.values()
         }

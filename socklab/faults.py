@@ -6,7 +6,7 @@ real network does; dropped at the receiver, the packet is gone and nobody hears 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 DROP, REJECT = "drop", "reject"
@@ -37,10 +37,34 @@ def changed(links: Links, pairs: Iterable[tuple[str, str]], kind: str | None) ->
     return result
 
 
-def nft_ruleset(receiver: str, links: Links, interfaces: Mapping[str, tuple[Interface, ...]]) -> str:
-    """For `nft -f -` on the receiver: its whole table, replaced in one transaction (nft(8))."""
+def nft_ruleset(
+    receiver: str,
+    links: Links,
+    interfaces: Mapping[str, tuple[Interface, ...]],
+    closed: Collection[str] = (),
+) -> str:
+    """For `nft -f -` on a node: its whole tables, replaced in one transaction (nft(8)).
+
+    What it receives is dropped or refused in its input. `closed` are the nodes on which no rules can be set: what it sends
+    to one of them is dropped as it leaves the interface, which sendto(2) does not see either.
+    """
     drop, reject = (_sources(receiver, links, interfaces, kind) for kind in (DROP, REJECT))
+    away = {
+        i.address for (a, b), kind in links.items() if a == receiver and b in closed for i in interfaces[b]
+    }
     lines = ["table inet socklab", "delete table inet socklab"]
+    if closed:
+        lines += ["table netdev socklab", "delete table netdev socklab"]
+    if away:
+        devices = ", ".join(f'"{i.device}"' for i in interfaces[receiver])
+        lines += [
+            "table netdev socklab {",
+            "  chain silence {",
+            f"    type filter hook egress devices = {{ {devices} }} priority 0; policy accept;",
+            f"    ip daddr {{ {', '.join(sorted(away))} }} drop",
+            "  }",
+            "}",
+        ]
     if not drop and not reject:
         return "\n".join(lines) + "\n"
     lines.append("table inet socklab {")
@@ -96,7 +120,7 @@ def neighbour_batch(
     return "\n".join(lines) + "\n" if lines else ""
 
 
-def hosts_changed(before: Links, after: Links, *, at: str) -> list[str]:
-    """The hosts that must be told of a change: the receivers (nft) or the senders (neighbour entries)."""
+def hosts_changed(before: Links, after: Links, closed: Collection[str] = ()) -> list[str]:
+    """The hosts that must be told of a change: the receivers, or the senders to a node on which nothing can be set."""
     pairs = {pair for pair in {**before, **after} if before.get(pair) != after.get(pair)}
-    return sorted({b if at == "receiver" else a for a, b in pairs})
+    return sorted({a if b in closed else b for a, b in pairs})

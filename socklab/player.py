@@ -16,7 +16,7 @@ from socklab.source import ScenarioError, nearest
 from socklab.verdict import Result
 
 ENDINGS = (".yaml", ".yml")
-ON = ("auto", "netns", "process", "docker")
+ON = ("auto", "netns", "process", "docker", "joined")
 
 
 class NoSuchPath(Exception):
@@ -108,6 +108,14 @@ async def choose(on: str) -> tuple[Backend, str]:
 
     if on == "process":
         return Process(), ""
+    if on == "joined":
+        from socklab.backends.joined import Joined
+
+        joined = Joined()
+        if reason := await joined.probe():
+            await joined.close()
+            raise Unavailable(reason)
+        return joined, ""
     if on == "docker":
         from socklab.backends.docker import Docker
 

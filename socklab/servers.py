@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from socklab.backends import IMAGES, NETWORKS, Lab, LabError, Program
+from socklab.backends import IMAGES, NETWORKS, PROGRAMS, Lab, LabError, Program
 from socklab.backends.embedded import process_state
 from socklab.sockets import Socket
 from socklab.topology import Service, with_option
@@ -52,10 +52,15 @@ class Server:
 
     @property
     def running(self) -> bool:
+        if PROGRAMS not in self.lab.can:
+            return True
         return self.program is not None and not self.program.exited.done()
 
     async def start(self) -> None:
         """Start the program and wait until its kernel has the socket ready. Raises NotReady or LabError."""
+        if PROGRAMS not in self.lab.can:
+            self._is_there()
+            return
         if not self._argv:
             self._argv = self._command()
         self.ending_expected = False
@@ -128,7 +133,9 @@ class Server:
         return [r for r in rows if r.local in (self.address, "0.0.0.0", "::", f"::ffff:{self.address}")]
 
     async def waiting(self) -> int:
-        """How many connections wait for accept()."""
+        """How many connections wait for accept(); 0 where that cannot be known."""
+        if not self.lab.reachable(self.node):
+            return 0
         return sum(row.rx_queue for row in await self.listening()) if self.service.protocol == "tcp" else 0
 
     async def _ready(self) -> None:
@@ -153,6 +160,11 @@ class Server:
             address=self.service.path or self.address,
             port=self.port or 0,
         )
+
+    def _is_there(self) -> None:
+        """It runs already, in somebody else's hands."""
+        protocol, address = self.service.protocol, self.service.path or self.address
+        self.record("ready", self.name, protocol=protocol, address=address, port=self.port or 0)
 
     def _died(self) -> str:
         assert self.program is not None

@@ -21,6 +21,8 @@ from socklab.source import nearest, printable
 
 NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 """In the order in which Compose itself takes them."""
+CONTROL = "socklab.control"
+"""The label of a network that is the lab's own, for its control streams: no scenario knows of it."""
 CLIENT = "client"
 """The compose service whose containers are the clients; its networks are theirs."""
 _BY_NAME = {
@@ -161,12 +163,19 @@ class _Reader:
     def topology(self, data: dict[str, Any]) -> Topology:
         data = self.interpolate(data, {}, 0)
         networks: dict[str, bool] = {}
+        control = set()
         for name, options in self._map("networks", data.get("networks")).items():
+            if isinstance(options, dict) and CONTROL in self._pairs(
+                f"networks.{name}.labels", options.get("labels")
+            ):
+                control.add(str(name))
+                continue
             networks[str(name)] = bool(isinstance(options, dict) and options.get("internal"))
         services = {}
         for name, options in data["services"].items():
             where = f"services.{name}"
             service = self.service(str(name), self._map(where, options), where)
+            service = replace(service, networks=tuple(n for n in service.networks if n not in control))
             services[service.name] = service
             for network in service.networks:
                 if network == "default":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -66,6 +67,25 @@ def exit_code(verdicts: Iterable[Verdict], *, invalid: bool = False) -> int:
     if Verdict.ERROR in seen or not seen - {Verdict.SKIP}:
         return 3
     return 1 if Verdict.FAIL in seen else 0
+
+
+def as_json(results: Iterable[Result]) -> str:
+    """All verdicts, for a program: a list of objects with scenario, service, backend, verdict, reason, where, seconds, run."""
+    rows = [
+        {
+            "scenario": str(r.scenario.path),
+            "label": r.scenario.label,
+            "service": r.scenario.service,
+            "backend": r.backend,
+            "verdict": str(r.verdict),
+            "reason": r.reason,
+            "where": r.failure.where if r.failure else None,
+            "seconds": round(r.seconds, 3),
+            "run": str(r.folder) if r.folder else None,
+        }
+        for r in results
+    ]
+    return json.dumps(rows, indent=1) + "\n"
 
 
 def received(events: Iterable[Event], client: str, since: int = 0, most: int = 4) -> str:

@@ -24,6 +24,7 @@ LINKS = "links"  # silence between nodes, each direction on its own: partition, 
 REJECT = "reject"  # RST or ICMP instead of silence
 NETWORKS = "networks"  # networks of its own for each lab, several of them, apart from each other
 NAMES = "names"  # a node finds another by its name
+PROGRAMS = "programs"  # servers that are started and ended at will, whose output and sockets can be read
 IMAGES = "images"  # a service runs in its image, by the command that the compose file or the image says
 
 _PROBE = """table inet socklab_probe {
@@ -38,6 +39,10 @@ class LabError(Exception):
 
 class Unavailable(LabError):
     """This backend cannot work on this machine; the message says why and what would help."""
+
+
+class Lacking(LabError):
+    """What this lab does not have, and how to get it: the scenario is skipped."""
 
 
 class CannotStart(LabError):
@@ -135,6 +140,12 @@ class Lab(Protocol):
 
         With `listening` only TCP sockets in LISTEN: much less work for the kernel, so it may be asked often.
         """
+
+    def reachable(self, node: str) -> bool:
+        """Whether `run` works on this node; where it does not, faults that concern it are set at the other end."""
+
+    async def device(self, node: str, network: str) -> str:
+        """The name of a node's interface on a network."""
 
     async def stop(self) -> None:
         """End every program, remove every node. May be called twice, and after half a start."""

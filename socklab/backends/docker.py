@@ -35,6 +35,7 @@ from socklab.backends import (
     LINKS,
     NAMES,
     NETWORKS,
+    PROGRAMS,
     REJECT,
     CannotStart,
     Completed,
@@ -98,7 +99,7 @@ class Docker:
     name = "docker"
 
     def __init__(self) -> None:
-        self.can = frozenset({NETWORKS, NAMES, LINKS, REJECT, IMAGES})
+        self.can = frozenset({NETWORKS, NAMES, LINKS, REJECT, PROGRAMS, IMAGES})
         """What can be hoped for; a lab knows what it really has."""
         self.id = secrets.token_hex(4)
         self.engine = Engine()
@@ -132,7 +133,9 @@ class Docker:
         try:
             await lab.start(networks, nodes)
             if not self._known:
-                self.can = frozenset({NETWORKS, NAMES, IMAGES}) | await link_faults(lab, nodes[0].name)
+                self.can = frozenset({NETWORKS, NAMES, PROGRAMS, IMAGES}) | await link_faults(
+                    lab, nodes[0].name
+                )
                 self._known = True
             lab.can = self.can
         except BaseException:
@@ -257,6 +260,7 @@ class DockerLab:
         self._pods: dict[str, _Pod] = {}
         self._networks: dict[str, str] = {}
         self._servers: dict[str, str] = {}
+        self._devices: dict[str, dict[str, str]] = {}
         self._running: dict[Program, _Output] = {}
 
     async def start(self, networks: Sequence[Network], nodes: Sequence[Node]) -> None:
@@ -441,6 +445,14 @@ class DockerLab:
                 raise LabError(
                     f"{program.node} cannot be {'paused' if frozen else 'continued'}: {exc}"
                 ) from None
+
+    def reachable(self, node: str) -> bool:
+        return True
+
+    async def device(self, node: str, network: str) -> str:
+        if node not in self._devices:
+            self._devices[node] = await self._pods[node].remote.devices()
+        return self._devices[node][self.address(node, network)]
 
     async def stop(self) -> None:
         backend, bench = self._backend, self._bench

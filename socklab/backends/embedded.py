@@ -332,6 +332,12 @@ class EmbeddedLab:
             ]
         return self._tables[""]
 
+    def reachable(self, node: str) -> bool:
+        return True
+
+    async def device(self, node: str, network: str) -> str:
+        return f"eth{[name for name, _ in self.addresses[node]].index(network)}"
+
     async def stop(self) -> None:
         self._keeper.labs.discard(self)
         if self._control is not None:

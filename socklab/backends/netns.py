@@ -11,7 +11,18 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from socklab.backends import LINKS, NAMES, NETWORKS, REJECT, LabError, Network, Node, Unavailable, link_faults
+from socklab.backends import (
+    LINKS,
+    NAMES,
+    NETWORKS,
+    PROGRAMS,
+    REJECT,
+    LabError,
+    Network,
+    Node,
+    Unavailable,
+    link_faults,
+)
 from socklab.backends.embedded import EmbeddedLab, Keeper
 
 
@@ -22,7 +33,7 @@ class Netns:
 
     def __init__(self) -> None:
         self._keeper = Keeper()
-        self.can = frozenset({NETWORKS, NAMES, LINKS, REJECT})
+        self.can = frozenset({NETWORKS, NAMES, PROGRAMS, LINKS, REJECT})
         """What can be hoped for; a lab knows what it really has."""
         self._known = False
 
@@ -49,7 +60,7 @@ class Netns:
             raise Unavailable(_remedy(exc)) from None
         try:
             if not self._known:
-                self.can = frozenset({NETWORKS, NAMES} | await link_faults(lab, nodes[0].name))
+                self.can = frozenset({NETWORKS, NAMES, PROGRAMS} | await link_faults(lab, nodes[0].name))
                 self._known = True
         except BaseException:
             await lab.stop()

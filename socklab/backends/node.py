@@ -3,9 +3,8 @@
     conductor ── one stream ── node ─┬─ agent (clients/agent.py, a fork)
                                      └─ nft, ip
 
-Standard library only; started as `node.py AGENT_FILE` on stdin and stdout, or with `--connect HOST:PORT --secret-file FILE` on a
-connection that it makes itself, again and again. When the stream ends, the node's program ends: with it, as PID 1, all that is
-in the container.
+Standard library only; started as `node.py AGENT_FILE` on stdin and stdout, where it ends with the stream and, as PID 1, takes
+along all that is in the container; or with `--join FOLDER` on a connection to the conductor, one conductor after another.
 
 Each line on the stream begins with the letter of whom it belongs to: `a` the agent (its own JSON lines, passed on as they
 are), `n` the node: {"id": 1, "do": …} is answered by {"id": 1, "ok": …}.
@@ -150,6 +149,9 @@ class Node:
                     with open("/etc/hosts", "w") as file:
                         file.write(message["text"])
                     answer = {"ok": True}
+                case "resolve":
+                    found = socket.getaddrinfo(message["name"], None, socket.AF_INET, socket.SOCK_STREAM)
+                    answer = {"ok": True, "address": found[0][4][0]}
                 case other:
                     answer = {"ok": False, "error": f"no such order: {other}"}
         except (OSError, KeyError, ValueError) as exc:
@@ -248,57 +250,71 @@ def load_agent(path: str) -> Any:
     return module
 
 
-def dial(address: str, secret_file: str, module: Any) -> None:
-    """Reach the conductor, say who we are, serve it until it goes; then again, for whoever comes next."""
-    host, _, port = address.rpartition(":")
+def dial(folder: str, hello: dict[str, Any], module: Any) -> None:
+    """Find the conductor by what it wrote into the folder, say who we are, serve it until it goes; then the next one."""
     pause, told = FIRST_PAUSE, False
     while True:
         try:
-            with open(secret_file) as file:
-                secret = file.read().strip()
-            control = socket.create_connection((host, int(port)), timeout=5)
-        except OSError as exc:
+            with open(f"{folder}/conductor.json") as file:
+                there = json.load(file)
+            control = reach(there["at"])
+        except (OSError, ValueError, KeyError) as exc:
             if not told:
-                print(f"no conductor at {address} yet ({exc}); trying again", file=sys.stderr, flush=True)
+                print(f"no conductor yet ({exc}); looking again", file=sys.stderr, flush=True)
                 told = True
             time.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
             continue
         pause, told = FIRST_PAUSE, False
-        with control:
-            control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            control.settimeout(None)
-            hello = {"secret": secret, "name": socket.gethostname(), "addresses": addresses()}
-            control.sendall(json.dumps(hello).encode() + b"\n")
-            print(f"joined the conductor at {address}", file=sys.stderr, flush=True)
-            Node(control.fileno(), control.fileno(), module).run()
-        print("the conductor is gone; waiting for the next", file=sys.stderr, flush=True)
+        try:
+            with control:
+                control.settimeout(None)
+                control.sendall(json.dumps({**hello, "secret": there["secret"]}).encode() + b"\n")
+                Node(control.fileno(), control.fileno(), module).run()
+        except OSError:
+            pass  # it went while we said hello
+        time.sleep(FIRST_PAUSE)
 
 
-def addresses() -> list[str]:
-    """The IPv4 addresses of this node, from the routing table of its own addresses (proc(5), "net/fib_trie")."""
-    found: dict[str, None] = {}
-    address = ""
-    with open("/proc/net/fib_trie") as file:
-        for line in file:
-            if "|--" in line:
-                address = line.split()[-1]
-            elif "/32 host LOCAL" in line and not address.startswith("127."):
-                found[address] = None
-    return list(found)
+def reach(places: list[str]) -> socket.socket:
+    """A connection to the first place that can be reached. Raises OSError."""
+    problem: OSError | None = None
+    for place in places:
+        try:
+            if place.startswith("unix:"):
+                control = socket.socket(socket.AF_UNIX)
+                control.connect(place.removeprefix("unix:"))
+            else:
+                host, _, port = place.rpartition(":")
+                control = socket.create_connection((host, int(port)), timeout=2)
+                control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return control
+        except OSError as exc:
+            problem = exc
+    raise problem or OSError("it says no place")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="The program of a socklab node that is a container.")
     parser.add_argument("agent", metavar="AGENT_FILE", help="clients/agent.py")
-    parser.add_argument("--connect", metavar="HOST:PORT", help="dial the conductor there")
-    parser.add_argument("--secret-file", metavar="FILE", default="/run/socklab/secret")
+    parser.add_argument(
+        "--join", metavar="FOLDER", help="dial the conductor that says in this folder where it is"
+    )
+    parser.add_argument(
+        "--networks", metavar="NAMES", default="", help="the networks that we are on, for the conductor"
+    )
+    parser.add_argument("--gate", metavar="SERVICE", help="we share the network of this server")
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the conductor's to hear
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     module = load_agent(arguments.agent)
-    if arguments.connect:
-        dial(arguments.connect, arguments.secret_file, module)
+    if arguments.join:
+        hello = {
+            "name": socket.gethostname(),
+            "networks": arguments.networks.split(),
+            "gate": arguments.gate,
+        }
+        dial(arguments.join, hello, module)
     else:
         Node(0, 1, module).run()
 

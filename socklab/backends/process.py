@@ -6,7 +6,7 @@ import random
 import socket
 from collections.abc import Sequence
 
-from socklab.backends import LabError, Network, Node
+from socklab.backends import PROGRAMS, LabError, Network, Node
 from socklab.backends.embedded import EmbeddedLab, Keeper
 
 
@@ -14,7 +14,7 @@ class Process:
     """socklab.backends.Backend"""
 
     name = "process"
-    can: frozenset[str] = frozenset()
+    can: frozenset[str] = frozenset({PROGRAMS})
 
     def __init__(self) -> None:
         self._keeper = Keeper()

@@ -100,6 +100,22 @@ class RemoteNode:
         if not answer["ok"]:
             raise LabError(f"the names on {self.name} cannot be set: {answer['error']}")
 
+    async def resolve(self, name: str) -> str:
+        """The IPv4 address that the node's name service gives for a name."""
+        answer = await self._ask("resolve", name=name)
+        if not answer["ok"]:
+            raise LabError(
+                f"{self.name} finds no address of {name} ({answer['error']}); does its container run?"
+            )
+        return str(answer["address"])
+
+    async def devices(self) -> dict[str, str]:
+        """Address → name of its interface."""
+        done = await self.run(["ip", "-json", "-4", "address"])
+        if done.status:
+            raise LabError(f"the interfaces of {self.name} cannot be read: {done.stderr.strip()}")
+        return {a["local"]: link["ifname"] for link in json.loads(done.stdout) for a in link["addr_info"]}
+
     async def _ask(self, do: str, within: float = ANSWER_LIMIT, **arguments: Any) -> dict[str, Any]:
         if self.gone:
             raise LabError(self.gone)

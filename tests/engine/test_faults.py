@@ -200,9 +200,9 @@ def test_only_those_are_told_whom_a_change_concerns() -> None:
         {("a", "b"): DROP, ("c", "b"): DROP},
         {("a", "b"): REJECT, ("c", "b"): DROP, ("b", "d"): DROP},
     )
-    assert hosts_changed(before, after, at="receiver") == ["b", "d"]
-    assert hosts_changed(before, after, at="sender") == ["a", "b"]
-    assert hosts_changed(after, after, at="sender") == []
+    assert hosts_changed(before, after) == ["b", "d"]
+    assert hosts_changed(before, after, closed={"a", "b", "c", "d", "e"}) == ["a", "b"]
+    assert hosts_changed(after, after) == []
 
 
 def test_without_nft_a_neighbour_leads_nowhere() -> None:

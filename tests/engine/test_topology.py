@@ -71,9 +71,9 @@ def test_each_of_our_services_listens_as_its_name_says(
 
 
 def test_the_lab_has_no_way_out() -> None:
-    """Its network is internal."""
-    assert OURS.networks == {"lab": True}
-    assert {s.networks for s in OURS.services.values()} == {("lab",)}
+    """Its networks are internal; the control network is none of them."""
+    assert OURS.networks == {"lab": True, "far": True}
+    assert {s.networks for s in OURS.services.values() if s.contract} == {("lab",), ("lab", "far")}
     assert OURS.root == ROOT
 
 
@@ -83,7 +83,7 @@ def test_a_service_that_is_not_there_is_suggested() -> None:
         TopologyError, match=r'no service "chta" in .*docker-compose\.yml\. Did you mean "chat"\?'
     ):
         OURS.service("chta")
-    with pytest.raises(TopologyError, match="There are: chat, chat-eventloop, "):
+    with pytest.raises(TopologyError, match="There are: chat, chat-between, chat-eventloop, "):
         OURS.service("zzz")
 
 
@@ -271,7 +271,7 @@ def test_a_server_with_one_of_our_names_keeps_our_contract(compose: Any) -> None
 
 def test_the_networks_of_the_service_client_are_those_of_the_clients(compose: Any) -> None:
     """Where there is none, clients live where the server does."""
-    assert OURS.client_networks == ()
+    assert OURS.client_networks == ("lab",)
     made = compose(
         "services: {client: {networks: [b, a]}, app: {networks: [a]}}\nnetworks: {a: , b: {internal: true}}"
     )

@@ -1,0 +1,384 @@
+"""The `joined` backend: nodes that exist already, in containers of their own, and dial the conductor (`docker compose up`).
+
+    the conductor writes /run/socklab/conductor.json: a secret made at its start, and where it listens
+    a client, or a gate that shares a server's network, reads that, dials, and is a node of the lab while its stream lasts
+
+The folder is a volume in memory that only containers of the lab mount. The servers run in containers that are not ours: they
+are found by name, and neither started nor ended here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import secrets
+import signal
+import socket
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from socklab.backends import (
+    IMAGES,
+    LINKS,
+    NAMES,
+    NETWORKS,
+    REJECT,
+    Completed,
+    LabError,
+    Lacking,
+    Network,
+    Node,
+    OnLine,
+    Program,
+    Unavailable,
+    link_faults,
+)
+from socklab.backends.remote import RemoteNode
+from socklab.sockets import SocketTable
+
+FOLDER = Path("/run/socklab")
+PORT = 4000
+HELLO_LIMIT = 5.0  # seconds; somebody who says nothing is shown the door
+HELLO_SIZE = 4096  # bytes
+GATHER = 15.0  # seconds at most for the first client to come
+_EGRESS = """table netdev socklab {
+  chain probe { type filter hook egress device "lo" priority 0; policy accept; }
+}
+delete table netdev socklab
+"""
+SETTLE = 1.0  # seconds without a new one, after which all that will come have come
+
+
+@dataclass(eq=False)
+class _Joined:
+    """A client or a gate that has joined."""
+
+    name: str
+    networks: tuple[str, ...]
+    gate: str | None
+    remote: RemoteNode
+    control: str
+    """Its address on the control network."""
+    taken: bool = False
+
+
+class Joined:
+    """socklab.backends.Backend"""
+
+    name = "joined"
+
+    def __init__(self, folder: Path = FOLDER, port: int = PORT) -> None:
+        self.can = frozenset({NETWORKS, NAMES, LINKS, REJECT, IMAGES})
+        """What can be hoped for; a lab knows what it really has."""
+        self.folder = folder
+        self._port = port
+        self._secret = secrets.token_urlsafe(32)
+        self._listeners: list[socket.socket] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._here: list[_Joined] = []
+        self._left: set[str] = set()
+        self._came = asyncio.Event()
+        self._turn = asyncio.Lock()
+        self._faults: frozenset[str] | None = None
+
+    async def probe(self) -> str | None:
+        """Listen, and wait for the clients. None, or why it cannot be."""
+        try:
+            await self._open()
+        except Unavailable as exc:
+            return str(exc)
+        await self._gather()
+        return None
+
+    async def _open(self) -> None:
+        place = self.folder / "conductor.json"
+        path = self.folder / "control"
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(path))
+            raise Unavailable(
+                "another conductor is at work in this lab; wait until it is done, or end its container"
+            )
+        except OSError:
+            path.unlink(missing_ok=True)  # nobody listens there any more
+        try:
+            self._listeners = [socket.create_server(("0.0.0.0", self._port), backlog=128)]
+            local = socket.socket(socket.AF_UNIX)
+            self._listeners.append(local)
+            local.bind(str(path))
+            path.chmod(0o666)
+            local.listen(128)
+            at = [f"{address}:{self._port}" for address in _own_addresses()]
+            draft = self.folder / "conductor.json.new"
+            draft.write_text(json.dumps({"secret": self._secret, "at": [*at, f"unix:{path}"]}))
+            draft.chmod(0o644)  # the volume is the lab's alone
+            draft.replace(place)
+        except OSError as exc:
+            raise Unavailable(
+                f"{exc.filename or self.folder}: {exc.strerror}; --on joined is for the conductor's container: docker compose up"
+            ) from None
+        for listener in self._listeners:
+            listener.setblocking(False)
+            self._task(self._accept(listener))
+
+    async def _gather(self) -> None:
+        """Until some have come, and then no more come."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + GATHER
+        while (left := deadline - loop.time()) > 0:
+            self._came.clear()
+            try:
+                async with asyncio.timeout(min(SETTLE, left) if self._here else left):
+                    await self._came.wait()
+            except TimeoutError:
+                if self._here:
+                    return
+
+    def _task(self, coroutine: Any) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                stream, _ = await loop.sock_accept(listener)
+            except OSError:
+                await asyncio.sleep(0.1)  # out of descriptors, say; it may pass
+                continue
+            stream.setblocking(False)
+            self._task(self._welcome(stream))
+
+    async def _welcome(self, stream: socket.socket) -> None:
+        """Who knows the secret is a node; anybody else is dropped, whatever they said."""
+        try:
+            async with asyncio.timeout(HELLO_LIMIT):
+                data = b""
+                while not data.endswith(b"\n"):
+                    part = await asyncio.get_running_loop().sock_recv(stream, HELLO_SIZE)
+                    data += part
+                    if not part or len(data) > HELLO_SIZE:
+                        raise ValueError("no hello")
+            hello = json.loads(data)
+            if not hmac.compare_digest(str(hello["secret"]).encode(), self._secret.encode()):
+                raise ValueError("wrong secret")
+            name, gate = str(hello["name"]), hello.get("gate")
+            networks = tuple(str(n) for n in hello["networks"])
+        except (OSError, ValueError, KeyError, TypeError, TimeoutError):
+            stream.close()
+            return
+        if stream.family != socket.AF_UNIX:
+            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        control = stream.getpeername()[0] if stream.family != socket.AF_UNIX else ""
+        joined = _Joined(
+            name, networks, None if gate is None else str(gate), RemoteNode(name, stream), control
+        )
+        joined.remote.on_end = lambda: self._gone(joined)
+        self._here.append(joined)
+        self._left.discard(name)
+        self._came.set()
+
+    def _gone(self, joined: _Joined) -> None:
+        if joined in self._here:
+            self._here.remove(joined)
+            self._left.add(joined.name)
+
+    async def lab(self, networks: Sequence[Network], nodes: Sequence[Node]) -> JoinedLab:
+        # The servers are the same for all, so one plays at a time.
+        await self._turn.acquire()
+        lab = JoinedLab(self)
+        try:
+            await lab.start(nodes)
+            if self._faults is None:
+                self._faults = await _faults(lab, next(n.name for n in nodes if n.compose is None))
+            lab.can = self.can = frozenset({NETWORKS, NAMES, IMAGES}) | self._faults
+        except BaseException:
+            await lab.stop()
+            raise
+        return lab
+
+    async def take(self, node: Node) -> _Joined:
+        """A free client on these networks. Raises Lacking."""
+        for joined in self._here:
+            if joined.gate is None and not joined.taken and set(node.networks) <= set(joined.networks):
+                joined.taken = True
+                return joined
+        raise Lacking("")
+
+    def on(self, network: str) -> _Joined | None:
+        """Any client on this network."""
+        return next((j for j in self._here if j.gate is None and network in j.networks), None)
+
+    def gate(self, service: str) -> _Joined | None:
+        return next((j for j in self._here if j.gate == service), None)
+
+    def counted(self, nodes: Sequence[Node]) -> str:
+        """Why these clients cannot all be had, and how to get them."""
+        left = f" ({len(self._left)} more were here and have gone)" if self._left else ""
+        for networks in dict.fromkeys(n.networks for n in nodes if n.compose is None):
+            wanted = sum(n.compose is None and n.networks == networks for n in nodes)
+            here = sum(j.gate is None and set(networks) <= set(j.networks) for j in self._here)
+            if here < wanted:
+                where = ", ".join(networks)
+                return (
+                    f"needs {wanted} clients on {where}, and {here} have joined there{left}: "
+                    f"docker compose up --scale client={wanted} (or the service whose clients are on {where})"
+                )
+        return f"needs clients that are with another play{left}"
+
+    def done(self) -> None:
+        self._turn.release()
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for joined in list(self._here):
+            joined.remote.on_end = None
+            joined.remote.close()
+        for listener in self._listeners:
+            listener.close()
+        if self._listeners:
+            for name in ("conductor.json", "control"):
+                (self.folder / name).unlink(missing_ok=True)
+
+
+async def _faults(lab: JoinedLab, client: str) -> frozenset[str]:
+    """Without nftables there are none here: what a neighbour entry can silence is only the half that we send."""
+    has = await link_faults(lab, client)
+    if REJECT not in has:
+        return frozenset()
+    done = await lab.run(client, ["nft", "-f", "-"], _EGRESS)
+    return frozenset(has) if done.status == 0 else frozenset()
+
+
+class JoinedLab:
+    """socklab.backends.Lab"""
+
+    def __init__(self, backend: Joined) -> None:
+        self.can = backend.can
+        self._backend = backend
+        self._nodes: dict[str, Node] = {}
+        self._joined: dict[str, _Joined] = {}
+        self._addresses: dict[tuple[str, str], str] = {}
+        self._devices: dict[str, dict[str, str]] = {}
+        self._touched: set[str] = set()
+        self._over = False
+
+    async def start(self, nodes: Sequence[Node]) -> None:
+        self._nodes = {node.name: node for node in nodes}
+        for node in nodes:
+            if node.compose is not None:
+                if gate := self._backend.gate(node.name):
+                    self._joined[node.name] = gate
+                continue
+            try:
+                self._joined[node.name] = await self._backend.take(node)
+            except Lacking:
+                raise Lacking(self._backend.counted(nodes)) from None
+        for node in nodes:
+            if node.compose is None:
+                await self._find_client(node)
+            else:
+                for network in node.networks:
+                    if asker := self._backend.on(network):
+                        self._addresses[node.name, network] = await asker.remote.resolve(node.name)
+
+    async def _find_client(self, node: Node) -> None:
+        """A client's address: the one that is not its end of the control stream."""
+        joined = self._joined[node.name]
+        self._devices[node.name] = await joined.remote.devices()
+        mine = [a for a in self._devices[node.name] if not a.startswith("127.") and a != joined.control]
+        if len(node.networks) > 1 or len(mine) != 1:
+            raise LabError(
+                f"{node.name} is to be on {', '.join(node.networks)}; a client that joins is on one network beside its control network"
+            )
+        self._addresses[node.name, node.networks[0]] = mine[0]
+
+    # what the conductor asks
+
+    def address(self, node: str, network: str | None = None) -> str:
+        mine = self._nodes[node].networks
+        wanted = network if network in mine else mine[0]
+        if (node, wanted) not in self._addresses:
+            raise LabError(
+                f"the address of {node} on {wanted} is known to nobody: no client has joined on that network"
+            )
+        return self._addresses[node, wanted]
+
+    async def spawn(
+        self,
+        node: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        on_line: OnLine | None = None,
+        stdio: tuple[int, int, int] | None = None,
+    ) -> Program:
+        raise LabError(f"{node}: nothing is started in containers that are not ours")
+
+    async def agent(self, node: str) -> socket.socket:
+        if node not in self._joined:
+            raise LabError(f"{node} has no gate; start it: docker compose --profile experiments up")
+        return await self._joined[node].remote.agent()
+
+    async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
+        self._touched.add(node)
+        return await self._joined[node].remote.run(argv, input, limit)
+
+    def reachable(self, node: str) -> bool:
+        return node in self._joined
+
+    async def device(self, node: str, network: str) -> str:
+        if node not in self._joined:
+            return "eth0"  # nothing is set there
+        if node not in self._devices:
+            self._devices[node] = await self._joined[node].remote.devices()
+        return self._devices[node][self.address(node, network)]
+
+    async def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:
+        raise LabError(f"{program.node} is not ours to signal")
+
+    async def freeze(self, program: Program, frozen: bool, limit: float) -> None:
+        raise LabError(f"{program.node} is not ours to pause")
+
+    async def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
+        return await self._joined[node].remote.sockets(listening) if node in self._joined else SocketTable(())
+
+    async def stop(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        try:
+            await asyncio.gather(*(self._leave(name, joined) for name, joined in self._joined.items()))
+        finally:
+            self._backend.done()
+
+    async def _leave(self, name: str, joined: _Joined) -> None:
+        """As it was before: no agent, no rules of ours."""
+        try:
+            await joined.remote.no_agent()
+            if name in self._touched:
+                wipe = [
+                    line
+                    for f in ("inet", "netdev")
+                    for line in (f"table {f} socklab", f"delete table {f} socklab")
+                ]
+                await joined.remote.run(["nft", "-f", "-"], "\n".join(wipe) + "\n")
+        except LabError:
+            joined.remote.close()  # it dials again, as a new one
+        joined.taken = False
+
+
+def _own_addresses() -> list[str]:
+    """Ours, as other containers reach us: of a container with one network, its one address."""
+    try:
+        found = socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET, socket.SOCK_STREAM)
+    except OSError:
+        return []
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
