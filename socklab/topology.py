@@ -216,8 +216,8 @@ class _Reader:
         )
 
     def _networks(self, where: str, options: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if options.get("network_mode") == "none":
-            return (), ()
+        if str(options.get("network_mode", "bridge")) not in ("bridge", "default"):
+            return (), ()  # none, or somebody else's
         given = options.get("networks")
         if given is None:
             return ("default",), ()

@@ -348,7 +348,7 @@ class DockerLab:
             try:
                 client.start(container)
             except BaseException:
-                stream.close()
+                own_socket(stream).close()
                 raise
             return stream, client.inspect_container(container)["State"]["Pid"]
 
@@ -692,7 +692,7 @@ class Engine:
 def connect() -> Any:
     """A client of the engine that `docker` itself would take. Raises LabError."""
     try:
-        client = docker.from_env(version="auto", timeout=120).api
+        client = docker.from_env(version="auto", timeout=120, max_pool_size=CALLS).api
     except (DockerException, requests.exceptions.RequestException) as exc:
         raise LabError(f"no Docker engine answers ({_why(exc)}); start it, or play --on netns") from None
     return client
@@ -768,14 +768,13 @@ def own_socket(stream: Any) -> socket.socket:
     """A socket of our own for what attach_socket() gave, which closes its socket when it is collected."""
     inner = getattr(stream, "_sock", stream)
     mine = socket.socket(fileno=os.dup(inner.fileno()))
-    try:
-        # The response holds the same socket by a buffer of its own.
-        stream.close()
-        response = getattr(stream, "_response", None)
-        if response is not None:
-            response.close()
-    except (OSError, ValueError):
-        pass  # closed by the first
+    # The stream and the response share the socket by buffers of their own.
+    for each in (stream, getattr(stream, "_response", None), inner):
+        try:
+            if each is not None:
+                each.close()
+        except (OSError, ValueError):
+            pass  # closed by the one before
     return mine
 
 
