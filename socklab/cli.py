@@ -1,4 +1,4 @@
-"""The command line: `socklab play`, `show`, `schema`, `talk`, `doctor`. Thin: what it does is done elsewhere.
+"""The command line: `socklab play`, `show`, `schema`, `talk`, `down`, `doctor`. Thin: what it does is done elsewhere.
 
 What a command needs is imported when it runs, so that `--help` answers at once.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 from socklab import __version__
 
+BACKENDS = ("auto", "netns", "process", "docker", "joined")
 OK, FAILED, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -88,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     _lab_options(talk)
     talk.set_defaults(run=_talk)
 
+    down = commands.add_parser(
+        "down", help="remove what killed plays left in Docker", description=_down.__doc__
+    )
+    down.set_defaults(run=_down)
+
     doctor = commands.add_parser(
         "doctor", help="what this machine can do, and the fix for what it cannot", description=_doctor.__doc__
     )
@@ -98,9 +104,9 @@ def _parser() -> argparse.ArgumentParser:
 def _lab_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on",
-        choices=("auto", "netns", "process", "docker", "joined"),
-        default="auto",
-        help="the backend (default: netns where it works, else process)",
+        choices=BACKENDS,
+        default=_default_backend(),
+        help="the backend (default: $SOCKLAB_ON, or netns where it works, else process)",
     )
     parser.add_argument(
         "--compose",
@@ -111,6 +117,11 @@ def _lab_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--patience", type=_patience, default=1.0, metavar="X", help="stretch every limit, for slow machines"
     )
+
+
+def _default_backend() -> str:
+    wanted = os.environ.get("SOCKLAB_ON", "auto")
+    return wanted if wanted in BACKENDS else "auto"
 
 
 def _positive(text: str) -> int:
@@ -239,6 +250,22 @@ def _schema(arguments: argparse.Namespace) -> int:
     from socklab.language import json_schema
 
     print(json.dumps(json_schema(), indent=2))
+    return OK
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    """Remove the containers, networks and volumes of plays on Docker that were killed. A play that goes on keeps its own."""
+    from socklab import terminal
+    from socklab.backends import LabError
+    from socklab.backends.docker import abandoned, connect, remove, told
+
+    try:
+        client = connect()
+        count = told(lambda client: remove(client, abandoned(client)), client)
+    except LabError as exc:
+        terminal.error(str(exc))
+        return BROKEN
+    print(f"{count} removed" if count else "nothing was left behind")
     return OK
 
 

@@ -9,8 +9,7 @@ import shutil
 import sys
 
 from socklab.backends import LINKS, REJECT, LabError, Network, Node
-
-_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+from socklab.backends.embedded import ADMIN_PATH
 
 
 async def examine() -> int:
@@ -45,15 +44,7 @@ async def examine() -> int:
             f"{files} at once, {hard} at most" + ("" if hard >= 4096 else "; raise it: ulimit -Hn 65536"),
         )
     )
-    docker = shutil.which("docker")
-    rows.append(
-        (
-            "docker",
-            "–",
-            "this version of socklab plays on netns and process only"
-            + (f"; {docker} is here" if docker else ""),
-        )
-    )
+    rows.append(await _docker())
     width = max(len(name) for name, _, _ in rows)
     for name, state, text in rows:
         first, *rest = text.splitlines()
@@ -61,6 +52,25 @@ async def examine() -> int:
         for line in rest:
             print(f"{'':<{width}}       {line}")
     return 0 if any(name in ("process", "netns") and state == "ok" for name, state, _ in rows) else 3
+
+
+async def _docker() -> tuple[str, str, str]:
+    from socklab.backends.docker import Docker
+
+    backend = Docker()
+    try:
+        reason = await backend.probe()
+        if reason is None:
+            version = await backend.engine.call(lambda client: client.version()["Version"])
+            compose = await backend.engine.command(
+                ["docker", "compose", "version", "--short"], "no Docker Compose"
+            )
+            return ("docker", "ok", f"engine {version}, Compose {compose.strip()}")
+    except LabError as exc:
+        reason = str(exc)
+    finally:
+        await backend.close()
+    return ("docker", "no", reason)
 
 
 async def _netns(backend: object) -> list[tuple[str, str, str]]:
@@ -79,7 +89,7 @@ async def _netns(backend: object) -> list[tuple[str, str, str]]:
     finally:
         await backend.close()
     how = "a network namespace for each node" + ("" if os.geteuid() == 0 else ", in a user namespace")
-    nft = shutil.which("nft", path=_PATH)
+    nft = shutil.which("nft", path=ADMIN_PATH)
     rows = [("netns", "ok", how)]
     if LINKS in can:
         rows.append(

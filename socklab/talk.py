@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from socklab import player, topology
-from socklab.backends import NETWORKS, LabError, Network, Node
+from socklab.backends import IMAGES, NETWORKS, LabError, Network, Node
 from socklab.servers import NotReady, Server
 from socklab.topology import TopologyError
 
@@ -17,19 +17,26 @@ CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 YOU = "you"
 
 
-def command(protocol: str, host: str, port: int | str, register: bool) -> list[str]:
+def command(
+    protocol: str,
+    host: str,
+    port: int | str,
+    register: bool,
+    python: str = sys.executable,
+    clients: str = str(CLIENTS),
+) -> list[str]:
     """The command line of the interactive client for a server."""
     if protocol == "udp":
         return [
-            sys.executable,
-            str(CLIENTS / "udp_client.py"),
+            python,
+            f"{clients}/udp_client.py",
             host,
             str(port),
             *([] if register else ["--no-register"]),
         ]
     if protocol == "unix":
-        return [sys.executable, str(CLIENTS / "tcp_client.py"), f"unix:{port}"]
-    return [sys.executable, str(CLIENTS / "tcp_client.py"), host, str(port)]
+        return [python, f"{clients}/tcp_client.py", f"unix:{port}"]
+    return [python, f"{clients}/tcp_client.py", host, str(port)]
 
 
 def to_address(target: str, udp: bool, register: bool) -> int:
@@ -42,11 +49,33 @@ def to_address(target: str, udp: bool, register: bool) -> int:
     os.execv(argv[0], argv)
 
 
+def through_client(lab_file: topology.Topology, service: topology.Service) -> int:
+    """Become the interactive client in a client's container of the lab that `docker compose up` started."""
+    argv = command(
+        service.protocol,
+        service.name,
+        service.path or service.port or 0,
+        service.contract == "registry",
+        "python",
+        "clients",
+    )
+    terminal = [] if sys.stdin.isatty() else ["--no-TTY"]
+    try:
+        os.execvp(
+            "docker",
+            ["docker", "compose", "--file", str(lab_file.path), "exec", *terminal, topology.CLIENT, *argv],
+        )
+    except OSError as exc:
+        raise LabError(f"docker: {exc.strerror}; install Docker's command line and Compose") from None
+
+
 async def to_service(name: str, on: str, compose: Path | None, patience: float) -> int:
     """Start a service of the compose file on a node, and talk to it from another. Returns the client's exit status."""
     lab_file = topology.read(compose or topology.find(Path.cwd()))
     service = lab_file.service(name).judged_as(None)
-    if not service.command:
+    if on == "joined":
+        return through_client(lab_file, service)
+    if not service.command and on != "docker":
         raise TopologyError(
             f'service "{name}" has no command in {lab_file.path.name}: its image brings it, so it needs Docker'
         )
@@ -54,7 +83,7 @@ async def to_service(name: str, on: str, compose: Path | None, patience: float) 
     try:
         networks = [Network(n, lab_file.networks[n]) for n in service.networks]
         beside = service.protocol == "unix"
-        nodes = [Node(name, service.networks, service.aliases)]
+        nodes = [Node(name, service.networks, service.aliases, lab_file.path.resolve())]
         if not beside:
             nodes.append(Node(YOU, lab_file.client_networks or service.networks))
         lab = await backend.lab(networks, nodes)
@@ -69,16 +98,22 @@ async def to_service(name: str, on: str, compose: Path | None, patience: float) 
             file=sys.stderr,
         )
         host = server.address if NETWORKS not in lab.can or not beside else "127.0.0.1"
+        there = ("python", "clients") if IMAGES in lab.can else (sys.executable, str(CLIENTS))
         argv = command(
-            service.protocol, host, service.path or server.port or 0, service.contract == "registry"
+            service.protocol, host, service.path or server.port or 0, service.contract == "registry", *there
         )
         program = await lab.spawn(
             name if beside else YOU, argv, env=dict(os.environ), cwd=os.getcwd(), stdio=(0, 1, 2)
         )
         # The client is in a session of its own, so the terminal's Ctrl-C comes to us; it goes on to whom it is meant for.
         loop = asyncio.get_running_loop()
+        tasks: list[asyncio.Future[None]] = []
+
+        def pass_on(number: signal.Signals) -> None:
+            tasks.append(asyncio.ensure_future(lab.signal(program, number)))
+
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGWINCH):
-            loop.add_signal_handler(number, lab.signal, program, number)
+            loop.add_signal_handler(number, pass_on, number)
         status = await program.exited
         return status if status >= 0 else 128 - status
     finally:

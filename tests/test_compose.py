@@ -1,0 +1,142 @@
+"""`docker compose up` on a real engine: the lab comes up, plays what fits, and is not impressed by strangers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NEEDED = ("Dockerfile", ".dockerignore", "docker-compose.yml", "services", "clients", "socklab", "scenarios")
+PROJECT = f"socklab-test-{os.getpid()}"
+NOBODY = 65534
+
+STRANGER = """
+import json, socket
+there = json.load(open('/run/socklab/conductor.json'))
+host, port = there['at'][0].rsplit(':', 1)
+silent = socket.create_connection((host, int(port)))
+wrong = socket.create_connection((host, int(port)))
+wrong.sendall(json.dumps({'secret': 'guess', 'name': 'x', 'networks': ['lab'], 'gate': None}).encode() + b'\\n')
+rude = socket.create_connection((host, int(port)))
+rude.sendall(b'\\x00' * 100000)
+print('dropped' if wrong.recv(100) == b'' else 'taken in')
+"""
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The project in a folder of its own that belongs to somebody else, with the lab up and its first plays done."""
+    try:
+        docker("compose", "version")
+        docker("image", "inspect", os.environ.get("PYTHON_IMAGE", "python:3.13-slim"))
+    except (FileNotFoundError, subprocess.CalledProcessError) as exc:
+        said = (getattr(exc, "stderr", "") or str(exc)).strip().splitlines()
+        pytest.skip(f"no Docker engine with Compose and the base image: {said[-1] if said else exc}")
+    folder = tmp_path_factory.mktemp("clone")
+    for name in NEEDED:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    if os.geteuid() == 0:
+        for path in [folder, *folder.rglob("*")]:
+            os.chown(path, NOBODY, NOBODY)
+    try:
+        compose(folder, "up", "--detach", limit=400)
+        yield folder
+    finally:
+        compose(folder, "--profile", "experiments", "down", "--volumes", "--timeout", "1", "--rmi", "local")
+
+
+def docker(*words: str, limit: float = 100, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, timeout=limit, check=check)
+
+
+def compose(
+    folder: Path, *words: str, limit: float = 200, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    here = ["compose", "--project-name", PROJECT, "--project-directory", str(folder)]
+    done = docker(*here, *words, limit=limit, check=False)
+    assert done.returncode == 0 or not check, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.timeout(600)
+def test_the_lab_comes_up_and_plays_what_fits(clone: Path) -> None:
+    """Nothing fails; what cannot be played here says why; runs/ belongs to the project's owner."""
+    container = compose(clone, "ps", "--all", "--quiet", "conductor").stdout.strip()
+    status = docker("wait", container, limit=300).stdout.strip()
+
+    results = json.loads((clone / "runs" / "latest.json").read_text())
+    wrong = [(r["label"], r["reason"]) for r in results if r["verdict"] not in ("pass", "skip")]
+    assert wrong == []
+    assert status == "0"
+    assert sum(r["verdict"] == "pass" for r in results) >= 130
+    assert all(r["reason"] for r in results if r["verdict"] == "skip")
+    assert (clone / "runs" / "latest.json").stat().st_uid == clone.stat().st_uid
+
+
+@pytest.mark.timeout(300)
+def test_some_are_played_while_the_lab_is_up(clone: Path) -> None:
+    """By a conductor that nobody knew of before; strangers on its port change nothing, and it says who is missing."""
+    client = compose(clone, "ps", "--quiet", "client").stdout.split()[0]
+    play = subprocess.Popen(
+        [
+            "docker",
+            "compose",
+            "--project-name",
+            PROJECT,
+            "--project-directory",
+            str(clone),
+            "run",
+            "--rm",
+            "-T",
+            "conductor",
+            "play",
+            "scenarios/chat",
+            "scenarios/isolation",
+            "-q",
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    said = ""
+    for _ in range(300):  # until it listens
+        said = docker("exec", client, "python", "-c", STRANGER, check=False).stdout
+        if said or play.poll() is not None:
+            break
+    out, err = play.communicate(timeout=200)
+
+    assert play.returncode == 0, out + err
+    assert said == "dropped\n"
+    assert "0 failed" in out
+
+
+@pytest.mark.timeout(300)
+def test_with_gates_a_server_can_refuse(clone: Path) -> None:
+    """The profile `experiments`: rules inside the network of a server, without a Docker socket anywhere."""
+    gates = ("gate-threaded", "gate-echo", "gate-handler", "gate-forking", "gate-eventloop")
+    compose(clone, "--profile", "experiments", "up", "--detach", "--no-recreate", *gates)
+
+    done = compose(
+        clone, "run", "--rm", "-T", "conductor", "play", "scenarios/isolation/silence-and-refusal.yaml"
+    )
+
+    assert "5 passed, 0 failed on joined" in done.stdout
+
+
+def test_the_secret_stands_nowhere(clone: Path) -> None:
+    """It is in the memory of the lab's own containers and nowhere else; no container has Docker's socket."""
+    described = compose(clone, "--profile", "experiments", "config").stdout
+
+    assert "docker.sock" not in described
+    assert "secret" not in described.lower()
+    assert not any("secret" in p.name for p in (clone / "runs").rglob("*"))
