@@ -167,7 +167,8 @@ class _Play:
             return self._result(Verdict.SKIP, str(exc)), False
         except LabError as exc:
             where = f"{self.scenario.path}:{self._step.line}: " if self._step else ""
-            result = self._result(Verdict.ERROR, f"{where}{exc}")
+            whole = await lab.diagnosis() if lab is not None else ""
+            result = self._result(Verdict.ERROR, f"{where}{whole or exc}")
         except OSError as exc:
             result = self._result(Verdict.ERROR, f"{exc.filename or 'the lab'}: {exc.strerror or exc}")
         except (
@@ -226,6 +227,8 @@ class _Play:
             if not lab.reachable(self.hosts[client.name]):
                 return f"needs {client.name} on the server's own host, where its gate is; {gates}"
         for step in self.scenario.walk():
+            if step.verb in ("unplug", "plug") and any(not lab.reachable(self.hosts[n]) for n in step.names):
+                return f"needs to unplug a server, which its gate does; {gates}"
             if step.verb == "reject" and any(not lab.reachable(b) for _, b in self._hosts(step.links)):
                 return f"needs a refusal at the server, which its gate does; {gates}"
         return ""
@@ -460,6 +463,8 @@ class _Play:
                 await self._set_links(lambda now: faults.changed(now, self._hosts(step.links), faults.DROP))
             case "reject":
                 await self._set_links(lambda now: faults.changed(now, self._hosts(step.links), faults.REJECT))
+            case "unplug" | "plug":
+                await _all(self._plug(name, step.verb == "plug") for name in step.names)
             case "heal":
                 await self._set_links(
                     lambda now: faults.changed(now, self._hosts(step.links), None) if step.links else {}
@@ -483,6 +488,8 @@ class _Play:
         `earlier` are the links before the step, `put` those that it made."""
         if step.verb == "pause":
             await _all(self.servers[name].freeze(False, self.limit) for name in step.names)
+        elif step.verb == "unplug":
+            await _all(self._plug(name, True) for name in step.names)
         elif step.verb == "stall":
             await _all(self._ask(self.clients[name], "read") for name in step.names)
         else:
@@ -758,18 +765,29 @@ class _Play:
                 (host, ("ip", "-batch", "-"), faults.neighbour_batch(host, before, links, interfaces))
                 for host in changed
             ]
-        await _all(self._order(*order) for order in orders)
+        await _all(self._order(*order) for order in orders if order[2])
         told = {host: "server" if host == self.service.name else host for host in self.nodes}
         self._record("fault", links={f"{told[a]}→{told[b]}": kind for (a, b), kind in sorted(links.items())})
 
-    async def _order(self, host: str, argv: tuple[str, ...], text: str) -> None:
-        if not text:
-            return
+    async def _order(self, host: str, argv: tuple[str, ...], text: str = "") -> None:
         done = await self.lab.run(host, argv, text)
         if done.status:
             raise LabError(
                 f"{' '.join(argv)} failed on {host}: {done.stderr.strip().splitlines()[0] if done.stderr.strip() else done.status}"
             )
+
+    async def _plug(self, name: str, back: bool) -> None:
+        """Take the interfaces of a host away, or give them back; done when the kernel says so (ip-link(8))."""
+        host = self.hosts[name]
+        devices = [await self.lab.device(host, network) for network in self.nodes[host].networks]
+        for device in devices:
+            await self._order(host, ("ip", "link", "set", "dev", device, "up" if back else "down"))
+        deadline = time.monotonic() + self.limit
+        for device in devices if back else ():
+            while "state UP" not in (await self.lab.run(host, ["ip", "link", "show", "dev", device])).stdout:
+                if time.monotonic() > deadline:
+                    raise LabError(f"{device} of {name} is not up {self.limit:g}s after it was plugged in")
+        self._record("plugged" if back else "unplugged", name)
 
     async def _interfaces(self) -> Mapping[str, tuple[faults.Interface, ...]]:
         return {

@@ -14,6 +14,7 @@ What kinds there are, and what their `data` holds:
     half-closed, closed, aborted, stalled, reading, set    what the scenario made the client do
     spawned     argv, pid         ready  protocol, address, port              exited    status, expected
     log         stream, text      signalled  signal, group                    servers
+    unplugged, plugged                            hosts whose interfaces are gone, are there again
     fault       links: {"a→b": drop | reject}      the link faults in force from here on; empty: none
     note        text              remarks of the lab itself
     verdict     verdict, reason, line                                         the last event

@@ -272,6 +272,8 @@ VERBS: dict[str, Field] = {
     "isolate": Field(NAMES, "silence between these and everyone else"),
     "cut": Field(LINKS, "silence on a link"),
     "reject": Field(LINKS, "packets on a link are refused: RST for TCP, ICMP for the rest"),
+    "unplug": Field(NAMES, "the interfaces of these hosts go away: errors at once"),
+    "plug": Field(NAMES, "they are there again"),
     "heal": Field(
         Shapes(
             "all, names, or links",
@@ -302,8 +304,6 @@ LATER = (
     "reorder",
     "corrupt",
     "rate",
-    "unplug",
-    "plug",
     "sockets",
 )
 """Verbs of the language that this version does not play."""
@@ -318,10 +318,10 @@ MODIFIERS: dict[str, Field] = {
 }
 MODIFIES = {
     "within": ("connect", "send", "expect", "stop", "kill", "restart"),
-    "during": ("partition", "isolate", "cut", "reject", "pause", "stall"),
+    "during": ("partition", "isolate", "cut", "reject", "unplug", "pause", "stall"),
     "as": ("expect",),
 }
-LINK_VERBS = ("partition", "isolate", "cut", "reject", "heal")
+LINK_VERBS = ("partition", "isolate", "cut", "reject", "unplug", "plug", "heal")
 CONNECT_MODIFIERS = {name: CONNECT_OPTIONS[name] for name in ("to", "port", "from", "fails")}
 
 
@@ -350,7 +350,7 @@ class StepType(Type):
             if word in LATER:
                 raise Problem(
                     key.mark,
-                    f"{word}: comes with a later version of socklab; this one knows the faults partition, isolate, cut and reject",
+                    f"{word}: comes with a later version of socklab; this one knows the faults partition, isolate, cut, reject and unplug",
                 )
             if word not in VERBS and word not in allowed:
                 close = nearest(word, [*VERBS, *allowed])

@@ -769,6 +769,13 @@ class _Reader:
         ]
         return replace(step, links=tuple(dict.fromkeys(pairs)))
 
+    def _read_unplug(self, step: Step, value: Any, record: Record) -> Step:
+        names = [node for name in _listed(value) for node in self._node(name)]
+        self._no_doubles(names, record.marks[step.verb])
+        return replace(step, names=tuple(names))
+
+    _read_plug = _read_unplug
+
     def _read_cut(self, step: Step, value: Any, record: Record) -> Step:
         pairs = [pair for link in _listed(value) for pair in self._pairs(link)]
         return replace(step, links=self._between_hosts(pairs, record.marks[step.verb]))

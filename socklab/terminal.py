@@ -151,6 +151,8 @@ def _event_text(event: Event) -> tuple[str, str] | None:
         case "fault":
             links = data["links"]
             return "links", ", ".join(f"{link}: {kind}" for link, kind in links.items()) or "all whole"
+        case "unplugged" | "plugged":
+            return node, event.kind
         case "note":
             return node or "lab", f"note: {safe(str(data['text']))}"
         case "verdict":

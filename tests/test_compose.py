@@ -50,6 +50,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             os.chown(path, NOBODY, NOBODY)
     try:
         compose(folder, "up", "--detach", limit=400)
+        docker("wait", compose(folder, "ps", "--all", "--quiet", "conductor").stdout.strip(), limit=300)
         yield folder
     finally:
         compose(folder, "--profile", "experiments", "down", "--volumes", "--timeout", "1", "--rmi", "local")

@@ -147,6 +147,9 @@ class Lab(Protocol):
     async def device(self, node: str, network: str) -> str:
         """The name of a node's interface on a network."""
 
+    async def diagnosis(self) -> str:
+        """Why the lab as a whole is broken, where that can be known; or nothing."""
+
     async def stop(self) -> None:
         """End every program, remove every node. May be called twice, and after half a start."""
 

@@ -454,6 +454,13 @@ class DockerLab:
             self._devices[node] = await self._pods[node].remote.devices()
         return self._devices[node][self.address(node, network)]
 
+    async def diagnosis(self) -> str:
+        try:
+            await self._engine.call(lambda client: client.ping())
+        except LabError as exc:
+            return str(exc)
+        return ""
+
     async def stop(self) -> None:
         backend, bench = self._backend, self._bench
         if self not in backend._labs:

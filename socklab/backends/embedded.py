@@ -338,6 +338,9 @@ class EmbeddedLab:
     async def device(self, node: str, network: str) -> str:
         return f"eth{[name for name, _ in self.addresses[node]].index(network)}"
 
+    async def diagnosis(self) -> str:
+        return ""
+
     async def stop(self) -> None:
         self._keeper.labs.discard(self)
         if self._control is not None:

@@ -350,6 +350,9 @@ class JoinedLab:
     async def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
         return await self._joined[node].remote.sockets(listening) if node in self._joined else SocketTable(())
 
+    async def diagnosis(self) -> str:
+        return ""
+
     async def stop(self) -> None:
         if self._over:
             return
@@ -370,6 +373,8 @@ class JoinedLab:
                     for line in (f"table {f} socklab", f"delete table {f} socklab")
                 ]
                 await joined.remote.run(["nft", "-f", "-"], "\n".join(wipe) + "\n")
+                for device in set(self._devices.get(name, {}).values()) - {"lo"}:
+                    await joined.remote.run(["ip", "link", "set", "dev", device, "up"])
         except LabError:
             joined.remote.close()  # it dials again, as a new one
         joined.taken = False

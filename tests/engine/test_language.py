@@ -144,6 +144,8 @@ ACCEPTED = {
             "- restart: server",
             "- partition: [[alice, bob], server]",
             "- isolate: alice",
+            "- {unplug: [alice, server], during: [{note: nobody is there}]}",
+            "- plug: alice",
             "- cut: {from: alice, to: [server, bob]}",
             "- reject: [{between: [alice, server]}, {from: bob, to: server}]",
             "- heal: {between: [alice, server]}",
@@ -204,7 +206,7 @@ REFUSED = {
             "- {send: {alice: x}, expect: {alice: x}}": 'two verbs in one step, "send" and "expect"; give each a "- " of its own, or put them into together:',
             "- {send: {alice: x}, wihtin: 1s}": 'Did you mean "within"?',
             "- {quiet: {alice: 1s}, within: 1s}": "within: says nothing about quiet; it goes with connect, send, expect, stop, kill, restart",
-            "- {send: {alice: x}, during: [{note: x}]}": "during: says nothing about send; it goes with partition, isolate, cut, reject, pause, stall",
+            "- {send: {alice: x}, during: [{note: x}]}": "during: says nothing about send; it goes with partition, isolate, cut, reject, unplug, pause, stall",
             "- {send: {alice: x}, as: y}": "as: says nothing about send; it goes with expect",
             "- {send: {alice: x}, fails: refused}": 'unknown verb or modifier "fails"',
             "- {expect: {alice: x}, as: 1st}": "expected a name for what was caught",
@@ -254,7 +256,7 @@ REFUSED = {
             "- repeat: {steps: [{note: x}]}": "repeat needs times: (how often)",
             "- wait: 1s": "wait: needs a note: that says why; to wait for something, expect it",
             "- note: []": "expected a text, got a list",
-            **{f"- {later}": "comes with a later version of socklab; this one knows the faults partition, isolate, cut and reject" for later in COMES_LATER},
+            **{f"- {later}": "comes with a later version of socklab; this one knows the faults partition, isolate, cut, reject and unplug" for later in COMES_LATER},
         }.items()
     },
 }  # fmt: skip
