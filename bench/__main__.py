@@ -2,6 +2,7 @@
 
 python -m bench            all of them
 python -m bench step agent only these
+python -m bench docker     those of Docker
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ steps:
 """
 
 
-def play(text: str, runs: int) -> list[float]:
+def play(text: str, runs: int, on: str = "auto") -> list[float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.scenario.yaml"
         path.write_text(text)
@@ -85,6 +86,8 @@ def play(text: str, runs: int) -> list[float]:
                 "play",
                 "--quiet",
                 "--no-runs",
+                "--on",
+                on,
                 "--compose",
                 str(ROOT / "docker-compose.yml"),
                 str(path),
@@ -159,6 +162,12 @@ def nodes() -> None:
     bench_nodes.main()
 
 
+def docker() -> None:
+    from bench import docker as bench_docker
+
+    bench_docker.main()
+
+
 BENCHES: dict[str, Callable[[], None]] = {
     "start": start,
     "agent": agent,
@@ -166,11 +175,12 @@ BENCHES: dict[str, Callable[[], None]] = {
     "step": step,
     "chat": chat,
     "library": library,
+    "docker": docker,
 }
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or list(BENCHES)
+    wanted = sys.argv[1:] or [name for name in BENCHES if name != "docker"]  # that one needs an engine
     for name in wanted:
         if name not in BENCHES:
             sys.exit(f'no figure "{name}"; there are: {", ".join(BENCHES)}')
