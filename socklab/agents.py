@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from socklab.backends import LabError
+from socklab.backends.stream import Lines, Stream
 
 
 class AgentError(LabError):
@@ -23,17 +24,13 @@ class Agent:
 
     def __init__(self, node: str, stream: socket.socket, on_event: OnEvent) -> None:
         self.node = node
-        self._stream = stream
         self._on_event = on_event
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._heard: dict[int, OnEvent] = {}
         self._number = 0
-        self._partial: list[bytes] = []
-        self._out = bytearray()
         self._gone: str | None = None
         self._loop = asyncio.get_running_loop()
-        stream.setblocking(False)
-        self._loop.add_reader(stream, self._readable)
+        self._stream = Stream(stream, Lines(self._line).feed, self._ended)
 
     async def ask(self, do: str, heard: OnEvent | None = None, **arguments: Any) -> dict[str, Any]:
         """Give a command and wait for its answer (`ok` true or false). Raises AgentError when the agent is gone.
@@ -48,7 +45,7 @@ class Agent:
         self._answers[number] = answer
         if heard is not None:
             self._heard[number] = heard
-        self._write(
+        self._stream.write(
             json.dumps(
                 {"id": number, "do": do, **arguments}, ensure_ascii=False, separators=(",", ":")
             ).encode()
@@ -67,39 +64,9 @@ class Agent:
         """Close the stream, which ends the agent."""
         self._end("the agent was closed")
 
-    def _write(self, line: bytes) -> None:
-        self._out += line
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._out:
-                del self._out[: self._stream.send(self._out[:262144])]
-        except BlockingIOError:
-            self._loop.add_writer(self._stream, self._flush)
-            return
-        except OSError as exc:
-            self._end(f"the agent on {self.node} is gone: {exc.strerror}")
-            return
-        if self._gone is None:
-            self._loop.remove_writer(self._stream)
-
-    def _readable(self) -> None:
-        try:
-            data = self._stream.recv(262144)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._end(f"the agent on {self.node} ended; was it killed?")
-            return
-        *lines, rest = data.split(b"\n")
-        for line in lines:
-            self._line(b"".join([*self._partial, line]))
-            self._partial.clear()
-        if rest:
-            self._partial.append(rest)
+    def _ended(self, problem: OSError | None) -> None:
+        what = f"is gone: {problem.strerror}" if problem else "ended; was it killed?"
+        self._end(f"the agent on {self.node} {what}")
 
     def _line(self, line: bytes) -> None:
         try:
@@ -121,8 +88,6 @@ class Agent:
         if self._gone is not None:
             return
         self._gone = why
-        self._loop.remove_reader(self._stream)
-        self._loop.remove_writer(self._stream)
         self._stream.close()
         for answer in self._answers.values():
             if not answer.done():

@@ -49,6 +49,7 @@ from socklab.backends import (
 )
 from socklab.backends.embedded import AGENT, LineSplitter
 from socklab.backends.remote import RemoteNode, docker_frames
+from socklab.backends.stream import Stream
 from socklab.sockets import SocketTable
 
 LABEL = "socklab.lab"
@@ -500,36 +501,21 @@ class DockerLab:
 class _Output:
     """What a server prints, from `docker attach`."""
 
-    def __init__(self, stream: socket.socket, on_line: OnLine | None, ended: Callable[[], None]) -> None:
-        self._stream: socket.socket | None = stream
+    def __init__(self, sock: socket.socket, on_line: OnLine | None, ended: Callable[[], None]) -> None:
         self._decode = docker_frames()
-        self._ended = ended
         self._lines = LineSplitter(on_line)
-        stream.setblocking(False)
-        asyncio.get_running_loop().add_reader(stream, self._readable)
+        self._ended = ended
+        self._stream = Stream(sock, self._data, self._end)
+        self.close = self._stream.close
 
-    def _readable(self) -> None:
-        assert self._stream is not None
-        try:
-            data = self._stream.recv(262144)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
+    def _data(self, data: bytes) -> None:
         now = time.monotonic_ns()
-        if not data:
-            self._lines.end(now)
-            self.close()
-            self._ended()
-            return
         for name, part in self._decode(data):
             self._lines.feed(name, part, now)
 
-    def close(self) -> None:
-        if self._stream is not None:
-            asyncio.get_running_loop().remove_reader(self._stream)
-            self._stream.close()
-            self._stream = None
+    def _end(self, problem: OSError | None) -> None:
+        self._lines.end(time.monotonic_ns())
+        self._ended()
 
 
 class _Project:

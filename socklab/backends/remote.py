@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from socklab.backends import CannotStart, Completed, LabError
+from socklab.backends.stream import Lines, Stream
 from socklab.sockets import SocketTable
 
 ANSWER_LIMIT = 20.0  # seconds; longer than any order but `run` takes on a machine that is not stuck
@@ -50,20 +51,14 @@ class RemoteNode:
     def __init__(self, name: str, stream: socket.socket, decode: Decode = plain) -> None:
         self.name = name
         self.on_end: Callable[[], None] | None = None
-        self._stream = stream
+        self.gone: str | None = None
         self._decode = decode
-        self._loop = asyncio.get_running_loop()
+        self._lines = Lines(self._line)
+        self._complaint = b""
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
-        self._partial: list[bytes] = []
-        self._complaint = b""
-        self._out = bytearray()
-        self._agent: socket.socket | None = None
-        self._agent_out = bytearray()
-        self._agent_partial = b""
-        self.gone: str | None = None
-        stream.setblocking(False)
-        self._loop.add_reader(stream, self._readable)
+        self._agent: Stream | None = None
+        self._stream = Stream(stream, self._data, self._ended)
 
     # orders
 
@@ -72,10 +67,8 @@ class RemoteNode:
         self._drop_agent()
         await self._ask("agent")
         ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        self._agent = ours
-        self._agent_partial = b""
-        self._loop.add_reader(ours, self._from_conductor)
+        lines = Lines(lambda line: self._stream.write(b"a" + line + b"\n"))
+        self._agent = Stream(ours, lines.feed, lambda _: None)
         return theirs
 
     async def no_agent(self) -> None:
@@ -120,9 +113,9 @@ class RemoteNode:
         if self.gone:
             raise LabError(self.gone)
         number = next(self._numbers)
-        answer: asyncio.Future[dict[str, Any]] = self._loop.create_future()
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
-        self._write(b"n" + json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
+        self._stream.write(b"n" + json.dumps({"id": number, "do": do, **arguments}).encode() + b"\n")
         try:
             async with asyncio.timeout(within):
                 return await answer
@@ -135,52 +128,25 @@ class RemoteNode:
 
     # the stream
 
-    def _write(self, data: bytes) -> None:
-        self._out += data
-        self._flush()
-
-    def _flush(self) -> None:
-        try:
-            while self._out:
-                del self._out[: self._stream.send(self._out[:262144])]
-        except BlockingIOError:
-            self._loop.add_writer(self._stream, self._flush)
-            return
-        except OSError as exc:
-            self.close(f"the container of {self.name} is gone: {exc.strerror}")
-            return
-        if self.gone is None:
-            self._loop.remove_writer(self._stream)
-
-    def _readable(self) -> None:
-        try:
-            data = self._stream.recv(262144)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            said = self._complaint.decode(errors="replace").strip().splitlines()
-            self.close(
-                f"the container of {self.name} ended" + (f": {said[-1]}" if said else "; was it killed?")
-            )
-            return
-        for stream, part in self._decode(data):
-            if stream == "stderr":
+    def _data(self, data: bytes) -> None:
+        for name, part in self._decode(data):
+            if name == "stderr":
                 self._complaint = (self._complaint + part)[-4096:]
-                continue
-            *lines, rest = part.split(b"\n")
-            for line in lines:
-                self._line(b"".join([*self._partial, line]))
-                self._partial.clear()
-            if rest:
-                self._partial.append(rest)
+            else:
+                self._lines.feed(part)
+
+    def _ended(self, problem: OSError | None) -> None:
+        said = self._complaint.decode(errors="replace").strip().splitlines()
+        if problem:
+            what = f"is gone: {problem.strerror}"
+        else:
+            what = f"ended: {said[-1]}" if said else "ended; was it killed?"
+        self.close(f"the container of {self.name} {what}")
 
     def _line(self, line: bytes) -> None:
         if line[:1] == b"a":
             if self._agent is not None:
-                self._agent_out += line[1:] + b"\n"
-                self._to_conductor()
+                self._agent.write(line[1:] + b"\n")
             return
         try:
             message = json.loads(line[1:])
@@ -194,52 +160,16 @@ class RemoteNode:
         if answer is not None and not answer.done():
             answer.set_result(message)
 
-    # the agent's own stream, passed on
-
-    def _from_conductor(self) -> None:
-        assert self._agent is not None
-        try:
-            data = self._agent.recv(262144)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if not data:
-            self._drop_agent()
-            return
-        *lines, self._agent_partial = (self._agent_partial + data).split(b"\n")
-        self._write(b"".join(b"a" + line + b"\n" for line in lines))
-
-    def _to_conductor(self) -> None:
-        if self._agent is None:
-            return
-        try:
-            while self._agent_out:
-                del self._agent_out[: self._agent.send(self._agent_out[:262144])]
-        except BlockingIOError:
-            self._loop.add_writer(self._agent, self._to_conductor)
-            return
-        except OSError:
-            self._drop_agent()
-            return
-        self._loop.remove_writer(self._agent)
-
     def _drop_agent(self) -> None:
-        if self._agent is None:
-            return
-        self._loop.remove_reader(self._agent)
-        self._loop.remove_writer(self._agent)
-        self._agent.close()
-        self._agent = None
-        self._agent_out.clear()
+        if self._agent is not None:
+            self._agent.close()
+            self._agent = None
 
     def close(self, why: str = "the lab has been stopped") -> None:
         """Close the stream; the container's program ends of it."""
         if self.gone is not None:
             return
         self.gone = why
-        self._loop.remove_reader(self._stream)
-        self._loop.remove_writer(self._stream)
         self._stream.close()
         self._drop_agent()
         for answer in self._answers.values():
