@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.docker_engine import docker, need_engine
+
 ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("Dockerfile", ".dockerignore", "docker-compose.yml", "services", "clients", "socklab", "scenarios")
 PROJECT = f"socklab-test-{os.getpid()}"
@@ -32,12 +34,7 @@ print('dropped' if wrong.recv(100) == b'' else 'taken in')
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The project in a folder of its own that belongs to somebody else, with the lab up and its first plays done."""
-    try:
-        docker("compose", "version")
-        docker("image", "inspect", os.environ.get("PYTHON_IMAGE", "python:3.13-slim"))
-    except (FileNotFoundError, subprocess.CalledProcessError) as exc:
-        said = (getattr(exc, "stderr", "") or str(exc)).strip().splitlines()
-        pytest.skip(f"no Docker engine with Compose and the base image: {said[-1] if said else exc}")
+    need_engine()
     folder = tmp_path_factory.mktemp("clone")
     for name in NEEDED:
         source = ROOT / name
@@ -54,10 +51,6 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
     finally:
         compose(folder, "--profile", "experiments", "down", "--volumes", "--timeout", "1", "--rmi", "local")
-
-
-def docker(*words: str, limit: float = 100, check: bool = True) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, timeout=limit, check=check)
 
 
 def compose(

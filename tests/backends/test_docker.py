@@ -18,6 +18,7 @@ from socklab import player
 from socklab.conductor import Options
 from socklab.history import Event
 from socklab.verdict import Result, Verdict
+from tests.docker_engine import docker, need_engine
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 LABEL = "label=socklab.lab"
@@ -31,27 +32,22 @@ steps:
 """
 
 
-def docker(*words: str) -> str:
-    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout
-
-
 @pytest.fixture(scope="module", autouse=True)
 def engine() -> None:
-    try:
-        docker("compose", "version")
-        docker("version")
-        docker("image", "inspect", os.environ.get("PYTHON_IMAGE", "python:3.13-slim"))
-    except (FileNotFoundError, subprocess.CalledProcessError) as exc:
-        said = (getattr(exc, "stderr", "") or str(exc)).strip().splitlines()
-        pytest.skip(f"no Docker engine with Compose and the base image: {said[-1] if said else exc}")
+    need_engine()
+
+
+def listed(*words: str) -> list[str]:
+    """The identifiers that a command of docker lists."""
+    return docker(*words).stdout.split()
 
 
 def left() -> list[str]:
     """What carries the lab's label: containers, networks, volumes."""
     return [
-        *docker("ps", "--all", "--quiet", "--filter", LABEL).split(),
-        *docker("network", "ls", "--quiet", "--filter", LABEL).split(),
-        *docker("volume", "ls", "--quiet", "--filter", LABEL).split(),
+        *listed("ps", "--all", "--quiet", "--filter", LABEL),
+        *listed("network", "ls", "--quiet", "--filter", LABEL),
+        *listed("volume", "ls", "--quiet", "--filter", LABEL),
     ]
 
 
@@ -66,7 +62,7 @@ def start(scenario: Path) -> subprocess.Popen[str]:
     options = ["--compose", str(ROOT / "docker-compose.yml")]
     process = subprocess.Popen([*argv, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 100
-    while len(docker("ps", "--quiet", "--filter", LABEL).split()) < 5:  # anchor, three hosts, the server
+    while len(listed("ps", "--quiet", "--filter", LABEL)) < 5:  # anchor, three hosts, the server
         assert time.monotonic() < deadline
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
@@ -173,7 +169,7 @@ def test_after_sigkill_the_hosts_are_gone_and_the_next_run_removes_the_rest(long
     process.kill()
     process.communicate(timeout=60)
     deadline = time.monotonic() + 30
-    while docker("ps", "--quiet", "--filter", LABEL):
+    while listed("ps", "--quiet", "--filter", LABEL):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
@@ -184,11 +180,11 @@ def test_after_sigkill_the_hosts_are_gone_and_the_next_run_removes_the_rest(long
 def test_a_run_leaves_the_lab_of_another_alone(long: Path) -> None:
     """Two at once do not meet, and the clean-up of one is not the end of the other."""
     process = start(long)
-    before = set(docker("ps", "--quiet", "--filter", LABEL).split())
+    before = set(listed("ps", "--quiet", "--filter", LABEL))
 
     assert play("scenarios/echo/what-is-sent-comes-back.yaml", "--service", "echo").returncode == 0
 
-    assert set(docker("ps", "--quiet", "--filter", LABEL).split()) == before
+    assert set(listed("ps", "--quiet", "--filter", LABEL)) == before
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert left() == []
