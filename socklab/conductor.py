@@ -201,6 +201,8 @@ class _Play:
         if NETWORKS not in can and any(client.networks for client in self.scenario.clients):
             return f"needs networks of its own, and the backend {name} has none: play it --on netns"
         if PROGRAMS not in can:
+            if self.scenario.fresh:
+                return "needs a server that nobody used before, and these servers serve one play after another: play it --on docker, on the host"
             if needed := verbs & {"kill", "stop", "pause", "continue", "restart"}:
                 return f"needs a server that can be started and ended ({', '.join(sorted(needed))}), and these servers run in containers that are not ours: play it --on docker, on the host"
             if any(who in self.services for step in self.scenario.walk() for who, _ in step.expects):

@@ -425,6 +425,9 @@ SCENARIO = Fields(
         "about": Field(TEXT, "why it happens"),
         "clauses": Field(ListOf(CLAUSE), "the clauses of the contract that it holds"),
         "only": Field(choice("ours"), "it asks for more than the contract: for the project's own servers"),
+        "needs": Field(
+            choice("fresh"), "a server that nobody used before: skipped where it cannot be started anew"
+        ),
         "service": Field(
             NAMES,
             "the service under test, a name in docker-compose.yml; of several, one after another",

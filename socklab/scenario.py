@@ -151,6 +151,8 @@ class Scenario:
     about: str
     clauses: tuple[str, ...]
     only_ours: bool
+    fresh: bool
+    """It needs a server that nobody used before."""
     service: str
     services: tuple[str, ...]
     clients: tuple[Client, ...]
@@ -315,6 +317,7 @@ class _Reader:
                 about=str(record.get("about", "")),
                 clauses=tuple(map(str, record.get("clauses", []))),
                 only_ours="only" in record or self.only_ours,
+                fresh="needs" in record,
                 service=str(service),
                 services=tuple(str(name) for name in more if name != service),
                 clients=tuple(self.clients.values()),

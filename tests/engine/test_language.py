@@ -158,6 +158,7 @@ ACCEPTED = {
     },
     "one service of several": scenario_file("- connect: alice", service="[chat, chat-eventloop]", services="registry"),
     "our own servers only": scenario_file("- connect: alice", only="ours"),
+    "a server that nobody used before": scenario_file("- connect: alice", needs="fresh"),
     "a crowd": scenario_file("- connect: crowd", clients="[{crowd: 50}, {bob: {beside: server}}, {carol: {network: lab}}]"),
     "a matrix": scenario_file(
         '- {connect: "{who}", within: "{limit}ms"}',
@@ -192,6 +193,10 @@ REFUSED = {
     "a clause without a number": (scenario_file("- note: x", clauses="[chat]"), "expected a clause of a contract, like chat.2"),
     "a clause of another contract": (scenario_file("- note: x", clauses="[chta.2]"), 'Did you mean "chat.2"?'),
     "a clause that no contract has": (scenario_file("- note: x", clauses="[chat.9]"), '"chat.9": the contract chat has clauses 1 to 8'),
+    "needs: what nobody can give": (
+        scenario_file("- note: x", needs="luck"),
+        'expected fresh, got "luck"',
+    ),
     "only: for others": (scenario_file("- note: x", only="theirs"), 'expected ours, got "theirs"'),
     "an empty matrix": (scenario_file("- note: x", matrix="{}"), "an empty map"),
     "a matrix without values": (scenario_file("- note: x", matrix="{a: []}"), "at least 1"),
