@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from socklab import __version__
+from socklab import BACKENDS, __version__
 
-BACKENDS = ("auto", "netns", "process", "docker", "joined")
 OK, FAILED, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 
 
@@ -104,8 +103,9 @@ def _parser() -> argparse.ArgumentParser:
 def _lab_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--on",
-        choices=BACKENDS,
-        default=_default_backend(),
+        type=_backend,
+        metavar="|".join(BACKENDS),
+        default=os.environ.get("SOCKLAB_ON", "auto"),
         help="the backend (default: $SOCKLAB_ON, or netns where it works, else process)",
     )
     parser.add_argument(
@@ -119,9 +119,12 @@ def _lab_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _default_backend() -> str:
-    wanted = os.environ.get("SOCKLAB_ON", "auto")
-    return wanted if wanted in BACKENDS else "auto"
+def _backend(text: str) -> str:
+    if text not in BACKENDS:
+        raise argparse.ArgumentTypeError(
+            f'"{text}" (from --on or $SOCKLAB_ON) is none of {", ".join(BACKENDS)}'
+        )
+    return text
 
 
 def _positive(text: str) -> int:
@@ -257,7 +260,7 @@ def _down(arguments: argparse.Namespace) -> int:
     """Remove the containers, networks and volumes of plays on Docker that were killed. A play that goes on keeps its own."""
     from socklab import terminal
     from socklab.backends import LabError
-    from socklab.backends.docker import abandoned, connect, remove, told
+    from socklab.backends.engine import abandoned, connect, remove, told
 
     try:
         client = connect()

@@ -16,7 +16,6 @@ from socklab.source import ScenarioError, nearest
 from socklab.verdict import Result
 
 ENDINGS = (".yaml", ".yml")
-ON = ("auto", "netns", "process", "docker", "joined")
 
 
 class NoSuchPath(Exception):
@@ -102,36 +101,38 @@ def select(files: Iterable[Path], compose: Path | None = None, service: str | No
 
 
 async def choose(on: str) -> tuple[Backend, str]:
-    """A backend by its name; `auto` is netns where it works, else process. Also: why not netns. Raises Unavailable."""
-    from socklab.backends.netns import Netns
-    from socklab.backends.process import Process
+    """A backend by its name (`socklab.BACKENDS`); `auto` is netns where it works, else process. Also: why not netns.
 
-    if on == "process":
-        return Process(), ""
-    if on == "joined":
-        from socklab.backends.joined import Joined
-
-        joined = Joined()
-        if reason := await joined.probe():
-            await joined.close()
-            raise Unavailable(reason)
-        return joined, ""
-    if on == "docker":
-        from socklab.backends.docker import Docker
-
-        engine = Docker()
-        if reason := await engine.probe():
-            await engine.close()
-            raise Unavailable(reason)
-        return engine, ""
-    netns = Netns()
-    reason = await netns.probe()
+    Raises Unavailable."""
+    backend = _backend("netns" if on == "auto" else on)
+    reason = await backend.probe()
     if reason is None:
-        return netns, ""
-    await netns.close()
-    if on == "netns":
+        return backend, ""
+    await backend.close()
+    if on != "auto":
         raise Unavailable(reason)
-    return Process(), reason
+    return _backend("process"), reason
+
+
+def _backend(name: str) -> Backend:
+    """What a backend imports is imported when it is wanted."""
+    match name:
+        case "process":
+            from socklab.backends.process import Process
+
+            return Process()
+        case "docker":
+            from socklab.backends.docker import Docker
+
+            return Docker()
+        case "joined":
+            from socklab.backends.joined import Joined
+
+            return Joined()
+        case _:
+            from socklab.backends.netns import Netns
+
+            return Netns()
 
 
 async def play_all(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from socklab import BACKENDS
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -30,7 +32,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--socklab-on",
-        choices=("auto", "netns", "process"),
+        choices=BACKENDS,
         default="auto",
         help="the backend that plays them",
     )

@@ -59,7 +59,7 @@ class Server:
     async def start(self) -> None:
         """Start the program and wait until its kernel has the socket ready. Raises NotReady or LabError."""
         if PROGRAMS not in self.lab.can:
-            self._is_there()
+            self._is_ready()  # it runs already, in somebody else's hands
             return
         if not self._argv:
             self._argv = self._command()
@@ -153,16 +153,9 @@ class Server:
             pause = min(pause * 1.3, 0.01)
         if self.port is None:
             self.port = rows[0].local_port
-        self.record(
-            "ready",
-            self.name,
-            protocol=self.service.protocol,
-            address=self.service.path or self.address,
-            port=self.port or 0,
-        )
+        self._is_ready()
 
-    def _is_there(self) -> None:
-        """It runs already, in somebody else's hands."""
+    def _is_ready(self) -> None:
         protocol, address = self.service.protocol, self.service.path or self.address
         self.record("ready", self.name, protocol=protocol, address=address, port=self.port or 0)
 
@@ -192,8 +185,9 @@ class Server:
 
     async def signal(self, number: signal.Signals, *, group: bool) -> None:
         if self.program is not None and self.running:
-            await self.lab.signal(self.program, number, group=group)
+            # First told, then done: on Docker the end of the process may be heard of before the signal's answer.
             self.record("signalled", self.name, signal=number.name, group=group)
+            await self.lab.signal(self.program, number, group=group)
 
     async def kill(self) -> None:
         self.ending_expected = True

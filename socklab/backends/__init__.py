@@ -160,6 +160,9 @@ class Backend(Protocol):
     name: str
     can: frozenset[str]
 
+    async def probe(self) -> str | None:
+        """Whether it works here: None, or why not and what would help."""
+
     async def lab(self, networks: Sequence[Network], nodes: Sequence[Node]) -> Lab:
         """Make the nodes. Raises LabError; what was made until then is removed."""
 
@@ -177,7 +180,7 @@ async def link_faults(lab: Lab, node: str) -> set[str]:
     except CannotStart:
         pass
     try:
-        done = await lab.run(node, ["ip", "-V"])
+        await lab.run(node, ["ip", "-V"])
     except CannotStart:
         return set()
     return {LINKS}

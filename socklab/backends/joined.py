@@ -201,13 +201,13 @@ class Joined:
             raise
         return lab
 
-    async def take(self, node: Node) -> _Joined:
-        """A free client on these networks. Raises Lacking."""
+    def take(self, node: Node) -> _Joined | None:
+        """A free client on the node's networks, if there is one."""
         for joined in self._here:
             if joined.gate is None and not joined.taken and set(node.networks) <= set(joined.networks):
                 joined.taken = True
                 return joined
-        raise Lacking("")
+        return None
 
     def on(self, network: str) -> _Joined | None:
         """Any client on this network."""
@@ -276,10 +276,10 @@ class JoinedLab:
                 if gate := self._backend.gate(node.name):
                     self._joined[node.name] = gate
                 continue
-            try:
-                self._joined[node.name] = await self._backend.take(node)
-            except Lacking:
-                raise Lacking(self._backend.counted(nodes)) from None
+            client = self._backend.take(node)
+            if client is None:
+                raise Lacking(self._backend.counted(nodes))
+            self._joined[node.name] = client
         for node in nodes:
             if node.compose is None:
                 await self._find_client(node)

@@ -100,7 +100,7 @@ def test_an_invalid_scenario_is_refused_at_its_place_and_leaves_nothing(folder: 
         (["play", "nowhere"], "nowhere: no such file or folder"),
         (["play", "echo.scenari.yaml"], 'Did you mean "echo.scenario.yaml"?'),
         (["play", "/proc/1"], "no scenario in this folder"),
-        (["play", "--on", "moon"], "invalid choice"),
+        (["play", "--on", "moon"], "is none of auto, netns"),
         (["play", "--patience", "0"], "no factor"),
         (["play", "--compose", "none.yml", "echo.scenario.yaml"], "none.yml"),
         (["show", "nowhere"], "nowhere"),
