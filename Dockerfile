@@ -9,7 +9,7 @@ COPY clients/health.py clients/
 USER nobody
 
 FROM ${PYTHON_IMAGE} AS network
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends nftables iproute2 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends nftables iptables iproute2 && rm -rf /var/lib/apt/lists/*
 
 # It sets rules of its own network with nft, so it is root there; compose takes from that root all rights but NET_ADMIN and NET_RAW.
 # Neither a user with capabilities of files nor ambient ones would do: no-new-privileges forbids the first, Docker gives no others.
@@ -18,6 +18,8 @@ WORKDIR /lab
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 COPY clients/ clients/
 COPY socklab/backends/node.py node.py
+COPY socklab/__init__.py socklab/
+COPY socklab/inside/ socklab/inside/
 CMD ["python", "-I", "-S", "node.py", "clients/agent.py"]
 
 # The project itself is mounted at /lab, and whoever owns it there is who the conductor becomes, so that runs/ is theirs.

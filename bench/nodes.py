@@ -32,7 +32,7 @@ async def measure() -> list[tuple[int, float, float]]:
                 lab = await backend.lab([Network("lab")], nodes)
                 made = time.perf_counter()
                 for node in nodes:
-                    stream = await lab.agent(node.name)
+                    stream = await lab.inside(node.name, "agent")
                     stream.setblocking(False)
                     await loop.sock_recv(stream, 4096)  # its hello
                     stream.close()

@@ -1,4 +1,4 @@
-"""The conductor's side of a scripted client's control stream: commands out, answers and events in, JSON lines."""
+"""The conductor's side of a control stream, of a scripted client or of a gate: commands out, answers and events in, JSON lines."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ OnEvent = Callable[[dict[str, Any]], None]
 
 
 class Agent:
-    """One agent. Every command is answered once; what happens to its sockets comes to `on_event` meanwhile."""
+    """One agent. Every command is answered once; what happens meanwhile comes to `on_event`."""
 
-    def __init__(self, node: str, stream: socket.socket, on_event: OnEvent) -> None:
+    def __init__(self, node: str, stream: socket.socket, on_event: OnEvent, what: str = "agent") -> None:
+        """`what` it is called in messages."""
         self.node = node
+        self._name = f"the {what} on {node}"
         self._on_event = on_event
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._heard: dict[int, OnEvent] = {}
@@ -57,22 +59,22 @@ class Agent:
             self._answers.pop(number, None)
             self._heard.pop(number, None)
         if not reply.get("ok") and reply.get("error") == "usage":
-            raise AgentError(f"the agent on {self.node} refuses {do}: {reply.get('message')}")
+            raise AgentError(f"{self._name} refuses {do}: {reply.get('message')}")
         return reply
 
     def close(self) -> None:
         """Close the stream, which ends the agent."""
-        self._end("the agent was closed")
+        self._end(f"{self._name} was closed")
 
     def _ended(self, problem: OSError | None) -> None:
         what = f"is gone: {problem.strerror}" if problem else "ended; was it killed?"
-        self._end(f"the agent on {self.node} {what}")
+        self._end(f"{self._name} {what}")
 
     def _line(self, line: bytes) -> None:
         try:
             message = json.loads(line)
         except ValueError:
-            self._end(f"the agent on {self.node} said what is no JSON: {line[:80]!r}")
+            self._end(f"{self._name} said what is no JSON: {line[:80]!r}")
             return
         if "event" in message:
             if message["event"] != "hello":

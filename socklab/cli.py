@@ -45,6 +45,13 @@ def _parser() -> argparse.ArgumentParser:
         "--jobs", type=_positive, metavar="N", help="so many plays at once (default: three for each core)"
     )
     play.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="what chance does to packets: the same seed, the same fates (default: 1)",
+    )
+    play.add_argument(
         "--runs",
         type=Path,
         default=Path("runs"),
@@ -196,7 +203,7 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
     try:
         if instead:
             terminal.error(f"playing on {backend.name}, without network faults: {instead}")
-        options = Options(arguments.patience, None if arguments.no_runs else arguments.runs)
+        options = Options(arguments.patience, arguments.seed, None if arguments.no_runs else arguments.runs)
         story = arguments.verbose or (len(selection.scenarios) == 1 and not arguments.quiet)
         async for result in player.play_all(selection.scenarios, backend, options, arguments.jobs):
             results.append(result)

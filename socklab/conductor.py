@@ -20,7 +20,6 @@ from socklab.backends import (
     LINKS,
     NETWORKS,
     PROGRAMS,
-    REJECT,
     Backend,
     Lab,
     LabError,
@@ -30,11 +29,12 @@ from socklab.backends import (
 )
 from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
-from socklab.language import LINK_VERBS
+from socklab.language import FAULT_VERBS, LINK_VERBS
+from socklab.links import Change, Links
 from socklab.matching import DATAGRAM, LINE, Inbox
 from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
-from socklab.topology import Topology, TopologyError
+from socklab.topology import Service, Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict, likely_cause, server_log
 
 LIMIT = 2.0  # seconds a step may take unless it says `within:`
@@ -43,6 +43,9 @@ ETHERNET_SEGMENT = (
     1448  # bytes; loopback's own 64 KiB do not fit into the small buffer of a client that stalls
 )
 STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
+
+
+Undo = Callable[[], Coroutine[Any, Any, None]]
 
 
 @dataclass
@@ -55,9 +58,10 @@ class _Client:
 
 @dataclass
 class Options:
-    """How to play. `patience` stretches every limit; `runs` is where each run gets its folder (None: nowhere)."""
+    """How to play. `patience` stretches every limit; `seed` decides what chance does to packets; `runs` is where each run gets its folder (None: nowhere)."""
 
     patience: float = 1.0
+    seed: int = 1
     runs: Path | None = None
     on_event: Callable[[Event], None] | None = None
 
@@ -67,6 +71,7 @@ def check(scenario: Scenario, topology: Topology) -> None:
     service = topology.service(scenario.service).judged_as(scenario.contract)
     for name in scenario.services:
         topology.service(name)
+    _check_links(scenario, topology, service)
     if service.framing != DATAGRAM:
         scenario.require_connections()
     for client in scenario.clients:
@@ -80,6 +85,24 @@ def check(scenario: Scenario, topology: Topology) -> None:
             raise TopologyError(
                 f'{scenario.path}: the client "{client.name}" has the name of a service; choose another'
             )
+
+
+def _check_links(scenario: Scenario, topology: Topology, server: Service) -> None:
+    """Where two hosts have no network in common, there is no link on which a fault could be."""
+    networks = {
+        "server": server.networks,
+        **{name: topology.service(name).networks for name in scenario.services},
+    }
+    for client in scenario.clients:
+        own = client.networks or topology.client_networks or server.networks
+        networks[client.name] = networks[client.beside] if client.beside else own
+    for step in scenario.walk():
+        if step.verb in FAULT_VERBS and step.verb not in ("partition", "isolate"):
+            for a, b in step.links:
+                if not set(networks[a]) & set(networks[b]):
+                    raise TopologyError(
+                        f"{scenario.path}:{step.line}: there is no link from {a} to {b}: they have no network in common"
+                    )
 
 
 async def play(
@@ -123,8 +146,8 @@ class _Play:
         self.clients: dict[str, _Client] = {}
         self.agents: dict[str, Agent] = {}
         self.servers: dict[str, Server] = {}
-        self.links: faults.Links = {}
-        self._one_at_a_time = asyncio.Lock()
+        self.links: Links
+        self._ending: set[asyncio.Task[None]] = set()
         self.folder: Path | None = None
         self.lab: Lab
         self._waiters: set[asyncio.Future[None]] = set()
@@ -142,13 +165,17 @@ class _Play:
                 return self._result(Verdict.SKIP, reason), False
             self._make_folder()
             lab = self.lab = await self.backend.lab(self._networks(), list(self.nodes.values()))
-            if reason := self._cannot(lab.can):
-                return self._result(Verdict.SKIP, reason), False
+            names = {host: "server" if host == self.service.name else host for host in self.nodes}
+            self.links = Links(lab, self.nodes.values(), names, self.options.seed, self._packet)
             if reason := self._cannot_here(lab):
                 return self._result(Verdict.SKIP, reason), False
             await self._prepare()
             await self._steps(self.scenario.steps, "")
             await self._last_look()
+            for task in self._ending:
+                if task.done():
+                    task.result()  # a fault that could not be undone
+            await self._count()
             result = self._result(Verdict.PASS)
         except NotReady as exc:
             failure = Failure(
@@ -182,7 +209,9 @@ class _Play:
             # Also when this task is cancelled: what was made goes first.
             for agent in self.agents.values():
                 agent.close()
+            await _end(self._ending)
             if lab is not None:
+                self.links.close()
                 await _unhurried(lab.stop())
             self.history.close()
         if self.history.write_error and result.verdict is Verdict.PASS:
@@ -207,10 +236,6 @@ class _Play:
                 return f"needs a server that can be started and ended ({', '.join(sorted(needed))}), and these servers run in containers that are not ours: play it --on docker, on the host"
             if any(who in self.services for step in self.scenario.walk() for who, _ in step.expects):
                 return "reads the server's log or exit status, and its container is not ours: play it --on docker, on the host"
-        if REJECT not in can and "reject" in verbs:
-            if LINKS in can:
-                return "needs reject, which needs nftables: apt install nftables (or make deps)"
-            return f"needs reject, and the backend {name} has no link faults: play it --on netns"
         if LINKS not in can and verbs & set(LINK_VERBS):
             return f"needs link faults ({', '.join(sorted(verbs & set(LINK_VERBS)))}), and the backend {name} has none: play it --on netns"
         for service in self.services.values():
@@ -231,8 +256,6 @@ class _Play:
         for step in self.scenario.walk():
             if step.verb in ("unplug", "plug") and any(not lab.reachable(self.hosts[n]) for n in step.names):
                 return f"needs to unplug a server, which its gate does; {gates}"
-            if step.verb == "reject" and any(not lab.reachable(b) for _, b in self._hosts(step.links)):
-                return f"needs a refusal at the server, which its gate does; {gates}"
         return ""
 
     def _make_folder(self) -> None:
@@ -343,6 +366,7 @@ class _Play:
                 name: self.lab.address(host) for name, host in self.hosts.items() if self.nodes[host].networks
             },
             patience=self.patience,
+            seed=self.options.seed,
             gap=self.gap,
         )
         for name, service in self.services.items():
@@ -354,6 +378,7 @@ class _Play:
             [
                 *(server.start() for server in self.servers.values()),
                 *(self._start_agent(host) for host in hosts),
+                self.links.prepare(self._link_faults()),
             ]
         )
         for client in self.scenario.clients:
@@ -363,7 +388,7 @@ class _Play:
             await _all(self._open_datagram(client, ConnectOptions()) for client in self.clients.values())
 
     async def _start_agent(self, host: str) -> None:
-        stream = await self.lab.agent(host)
+        stream = await self.lab.inside(host, "agent")
         self.agents[host] = Agent(host, stream, self._agent_event)
 
     # ── events ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -386,6 +411,17 @@ class _Play:
         if kind == "error" and self.framing != DATAGRAM:
             message["closed"] = True
         self._record(kind, client, t or None, **message)
+
+    def _packet(self, message: dict[str, Any]) -> None:
+        """What a gate tells of a packet that did not just pass."""
+        sender, _, receiver = message["link"].partition("→")
+        facts = {k: v for k, v in message.items() if k not in ("event", "t", "link") and v is not None}
+        self._record("packet", t=message["t"], **{"from": sender, "to": receiver}, **facts)
+
+    async def _count(self) -> None:
+        """What the gates counted, where there were any."""
+        if counts := await self.links.counts():
+            self._record("counted", links=counts)
 
     async def _until(self, done: Callable[[], bool], limit: float) -> bool:
         """Wait for events until `done()`, at most `limit` seconds. Whether it came to be."""
@@ -420,19 +456,21 @@ class _Play:
         self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="begin")
         self._step = step
         try:
-            earlier = self.links
-            await self._do(step, path)
+            undo = await self._do(step, path)
             if step.during:
-                put = self.links
                 await self._steps(step.during, f"{path}.")
-                await self._undo(step, earlier, put)
+            if undo is not None and step.lasts is not None:
+                self._later(step.lasts, undo)
+            elif undo is not None and step.during:
+                await undo()
         except Failed as exc:
             exc.step = exc.step or step
             self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="failed")
             raise
         self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="end")
 
-    async def _do(self, step: Step, path: str) -> None:
+    async def _do(self, step: Step, path: str) -> Undo | None:
+        """Do a step; what undoes it, where it is one that can be undone."""
         limit = step.within * self.patience if step.within is not None else self.limit
         match step.verb:
             case "connect":
@@ -450,6 +488,8 @@ class _Play:
                 await _all(self._quiet(name, window, step) for name, window in step.windows)
             case "half-close" | "close" | "abort" | "stall" | "read" | "set":
                 await self._client_verb(step)
+                if step.verb == "stall":
+                    return lambda: _all(self._ask(self.clients[name], "read") for name in step.names)
             case "kill":
                 await _all(self.servers[name].kill() for name in step.names)
             case "stop":
@@ -459,18 +499,21 @@ class _Play:
                 await _all(self.servers[name].stop(stop_limit) for name in step.names)
             case "pause" | "continue":
                 await _all(self.servers[name].freeze(step.verb == "pause", self.limit) for name in step.names)
+                if step.verb == "pause":
+                    return lambda: _all(self.servers[name].freeze(False, self.limit) for name in step.names)
             case "restart":
                 await _all(self.servers[name].restart(STOP_LIMIT * self.patience) for name in step.names)
             case "partition" | "isolate" | "cut":
-                await self._set_links(lambda now: faults.changed(now, self._hosts(step.links), faults.DROP))
-            case "reject":
-                await self._set_links(lambda now: faults.changed(now, self._hosts(step.links), faults.REJECT))
+                return await self._fault(step, faults.CUT)
+            case verb if verb in FAULT_VERBS:
+                return await self._fault(step, verb)
             case "unplug" | "plug":
                 await _all(self._plug(name, step.verb == "plug") for name in step.names)
+                if step.verb == "unplug":
+                    return lambda: _all(self._plug(name, True) for name in step.names)
             case "heal":
-                await self._set_links(
-                    lambda now: faults.changed(now, self._hosts(step.links), None) if step.links else {}
-                )
+                pairs = self._hosts(step.links)
+                await self._set_links(lambda now: faults.healed(now, pairs) if step.links else {})
             case "together":
                 await _all(self._one(inner, f"{path}.{i}") for i, inner in enumerate(step.steps, 1))
             case "repeat":
@@ -484,28 +527,17 @@ class _Play:
             case _:
                 raise LabError(f"the verb {step.verb} is not played yet")
 
-    async def _undo(self, step: Step, earlier: faults.Links, put: faults.Links) -> None:
-        """The end of `during:`: exactly what the step did is undone, and what else has changed since stays.
+        return None
 
-        `earlier` are the links before the step, `put` those that it made."""
-        if step.verb == "pause":
-            await _all(self.servers[name].freeze(False, self.limit) for name in step.names)
-        elif step.verb == "unplug":
-            await _all(self._plug(name, True) for name in step.names)
-        elif step.verb == "stall":
-            await _all(self._ask(self.clients[name], "read") for name in step.names)
-        else:
-            pairs = self._hosts(step.links)
+    def _later(self, seconds: float, undo: Undo) -> None:
+        """Undo a fault after so long, whatever is done meanwhile."""
 
-            def back(now: faults.Links) -> faults.Links:
-                result = dict(now)
-                for pair in (p for p in pairs if now.get(p) == put.get(p)):
-                    result.pop(pair, None)
-                    if pair in earlier:
-                        result[pair] = earlier[pair]
-                return result
+        async def wait() -> None:
+            await asyncio.sleep(seconds)
+            await undo()
 
-            await self._set_links(back)
+        task = asyncio.ensure_future(wait())
+        self._ending.add(task)
 
     # connect
 
@@ -643,7 +675,7 @@ class _Play:
             if reply["ok"]:
                 continue
             link = (self.hosts[client.name], self.servers[target].node)
-            if self.services[target].protocol == "udp" and self.links.get(link) == faults.DROP:
+            if self.services[target].protocol == "udp" and faults.CUT in self.links.now.get(link, {}):
                 # Dropped as it leaves: told as ENOBUFS to a socket with IP_RECVERR, which is ours, and to no other (ip(7)).
                 continue
             # A peer that closes while we send is no failure of this step: what it owed is expected elsewhere.
@@ -747,29 +779,34 @@ class _Play:
     def _hosts(self, links: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         return list(dict.fromkeys((self.hosts[a], self.hosts[b]) for a, b in links))
 
-    async def _set_links(self, change: Callable[[faults.Links], faults.Links]) -> None:
-        """Put exactly these link faults in force, on the nodes that a change concerns."""
-        async with self._one_at_a_time:  # a node's rules are set whole, so an older set must not come last
-            await self._put_in_force(change(self.links))
+    def _link_faults(self) -> Iterable[tuple[faults.Pair, str, Any]]:
+        """Every link fault of the scenario: on which link, which, and with what settings."""
+        for step in self.scenario.walk():
+            if step.verb in FAULT_VERBS:
+                name = faults.CUT if step.verb in ("partition", "isolate") else step.verb
+                yield from ((pair, name, step.fault) for pair in self._hosts(step.links))
 
-    async def _put_in_force(self, links: faults.Links) -> None:
-        before, self.links = self.links, links
-        interfaces = await self._interfaces()
-        closed = {host for host in self.nodes if not self.lab.reachable(host)}
-        if REJECT in self.lab.can:
-            orders = [
-                (host, ("nft", "-f", "-"), faults.nft_ruleset(host, links, interfaces, closed))
-                for host in faults.hosts_changed(before, links, closed)
-            ]
-        else:
-            changed = faults.hosts_changed(before, links, set(self.nodes))
-            orders = [
-                (host, ("ip", "-batch", "-"), faults.neighbour_batch(host, before, links, interfaces))
-                for host in changed
-            ]
-        await _all(self._order(*order) for order in orders if order[2])
-        told = {host: "server" if host == self.service.name else host for host in self.nodes}
-        self._record("fault", links={f"{told[a]}→{told[b]}": kind for (a, b), kind in sorted(links.items())})
+    async def _fault(self, step: Step, name: str) -> Undo:
+        """Put a fault on links; what takes it off again and leaves what else has changed since."""
+        pairs, before, settings = self._hosts(step.links), self.links.now, self._filled(step.fault)
+        await self._set_links(lambda now: faults.put(now, pairs, name, settings))
+        return lambda: self._set_links(lambda now: faults.taken(now, pairs, name, settings, before))
+
+    def _filled(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """With the values of {placeholders} in what packets are to match, and that as the gate takes it."""
+        result = dict(settings)
+        if "match" in result:
+            result["match"] = (
+                expand(result["match"], self.judge.values).encode(errors="surrogateescape").hex()
+            )
+        if "after" in result:
+            result["after"] = self._filled(result["after"])
+        return result
+
+    async def _set_links(self, change: Change) -> None:
+        await self.links.change(change)
+        told = {self.links.told(pair): faults.told(put) for pair, put in sorted(self.links.now.items())}
+        self._record("fault", links=told)
 
     async def _order(self, host: str, argv: tuple[str, ...], text: str = "") -> None:
         done = await self.lab.run(host, argv, text)
@@ -790,21 +827,6 @@ class _Play:
                 if time.monotonic() > deadline:
                     raise LabError(f"{device} of {name} is not up {self.limit:g}s after it was plugged in")
         self._record("plugged" if back else "unplugged", name)
-
-    async def _interfaces(self) -> Mapping[str, tuple[faults.Interface, ...]]:
-        return {
-            node.name: tuple(
-                [
-                    faults.Interface(
-                        await self.lab.device(node.name, network),
-                        network,
-                        self.lab.address(node.name, network),
-                    )
-                    for network in node.networks
-                ]
-            )
-            for node in self.nodes.values()
-        }
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -874,6 +896,13 @@ async def _all(coroutines: Iterable[Coroutine[Any, Any, None] | Any]) -> None:
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel these, and wait until they are gone."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _unhurried(coroutine: Coroutine[Any, Any, None]) -> None:

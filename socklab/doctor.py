@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import shutil
 import sys
+from collections.abc import Mapping
 
-from socklab.backends import LINKS, REJECT, LabError, Network, Node
-from socklab.backends.embedded import ADMIN_PATH
+from socklab.backends import LabError, Network, Node
+from socklab.links import NEEDS, what_links_can
 
 
 async def examine() -> int:
@@ -82,34 +82,26 @@ async def _netns(backend: object) -> list[tuple[str, str, str]]:
         if reason:
             return [("netns", "no", reason)]
         lab = await backend.lab([Network("lab")], [Node("probe", ("lab",))])
-        can = lab.can
-        await lab.stop()
+        try:
+            can = await what_links_can(lab, "probe")
+        finally:
+            await lab.stop()
     except LabError as exc:
         return [("netns", "no", str(exc))]
     finally:
         await backend.close()
     how = "a network namespace for each node" + ("" if os.geteuid() == 0 else ", in a user namespace")
-    nft = shutil.which("nft", path=ADMIN_PATH)
-    rows = [("netns", "ok", how)]
-    if LINKS in can:
-        rows.append(
-            (
-                "  silence",
-                "ok",
-                f"partition, cut, isolate, by {'nftables' if REJECT in can else 'neighbour entries (iproute2)'}",
-            )
-        )
-    else:
-        rows.append(
-            ("  silence", "no", "neither nft nor ip works here: apt install nftables iproute2 (or make deps)")
-        )
-    if REJECT in can:
-        rows.append(("  reject", "ok", "RST and ICMP, by nftables"))
-    else:
-        found = (
-            f"nft is at {nft}, and its rules are refused by this kernel"
-            if nft
-            else "nft is missing: apt install nftables (or make deps)"
-        )
-        rows.append(("  reject", "no", found))
+    return [("netns", "ok", how), *_link_rows(can)]
+
+
+def _link_rows(can: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """What can be done to packets, and what is missing."""
+    rows = []
+    for need, name, about in (
+        ("silence", "cut", "silence: partition, isolate, cut, by nftables"),
+        ("refusal", "reject", "RST and ICMP, by nftables"),
+        ("queue", "gate", "drop, loss, delay, duplicate, reorder, corrupt, rate, packet by packet"),
+    ):
+        why = can[need]
+        rows.append((f"  {name}", "no" if why else "ok", f"{NEEDS[need]} ({why})" if why else about))
     return rows

@@ -1,4 +1,4 @@
-"""Link faults: which directed links are silent or refuse, and what a node must be told to make it so. Pure.
+"""Link faults: what is in force on each direction between two hosts, and what the gate of a host is told of it. Pure.
 
 Faults act at the receiver. A drop in the sender's output hook makes sendto(2) fail with EPERM and throttles TCP, which no
 real network does; dropped at the receiver, the packet is gone and nobody hears of it.
@@ -6,15 +6,23 @@ real network does; dropped at the receiver, the packet is gone and nobody hears 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-DROP, REJECT = "drop", "reject"
+CUT, REJECT, DROP = "cut", "reject", "drop"
+BY_KERNEL = (CUT, REJECT)
+"""What rules of the kernel do, exactly; all else the gate decides packet by packet."""
 
-Links = Mapping[tuple[str, str], str]
-"""(from, to) → drop or reject, between hosts. A link that is not in it is whole."""
+Pair = tuple[str, str]
+Faults = Mapping[str, Any]
+"""Name of a fault → its settings, as the gate takes them; of `drop` a tuple of them, for there may be several."""
+Links = Mapping[Pair, Faults]
+"""(from, to) → faults, between hosts. A link that is not in it is whole."""
 
-_NOWHERE = "02:00:00:00:de:ad"  # a locally administered address that no interface of a lab has
+MARK = 0x5AB10000  # as in inside/gate.py
+GROUP = 71
 
 
 @dataclass(frozen=True)
@@ -26,101 +34,171 @@ class Interface:
     address: str
 
 
-def changed(links: Links, pairs: Iterable[tuple[str, str]], kind: str | None) -> dict[tuple[str, str], str]:
-    """The links with some of them set to a fault, or healed (None). The others stay as they are."""
+def put(links: Links, pairs: Iterable[Pair], name: str, settings: Any) -> dict[Pair, Faults]:
+    """The links with this fault on some of them. What else is on them stays."""
     result = dict(links)
     for pair in pairs:
-        if kind is None:
-            result.pop(pair, None)
-        else:
-            result[pair] = kind
+        faults = dict(result.get(pair, {}))
+        faults[name] = (*faults.get(DROP, ()), settings) if name == DROP else settings
+        result[pair] = faults
     return result
+
+
+def taken(
+    links: Links, pairs: Iterable[Pair], name: str, settings: Any, before: Links | None = None
+) -> dict[Pair, Faults]:
+    """The links without this fault again, where it is still as it was put; then what was there `before` is back."""
+    result = dict(links)
+    for pair in pairs:
+        faults = dict(result.get(pair, {}))
+        was = (before or {}).get(pair, {}).get(name)
+        if name == DROP and settings in faults.get(DROP, ()):
+            rest = list(faults.pop(DROP))
+            rest.remove(settings)
+            if rest:
+                faults[DROP] = tuple(rest)
+        elif name != DROP and faults.get(name) == settings:
+            del faults[name]
+            if was is not None:
+                faults[name] = was
+        result[pair] = faults
+        if not faults:
+            del result[pair]
+    return result
+
+
+def healed(links: Links, pairs: Iterable[Pair]) -> dict[Pair, Faults]:
+    """The links with these whole again."""
+    gone = set(pairs)
+    return {pair: faults for pair, faults in links.items() if pair not in gone}
+
+
+def by_kernel(name: str, settings: Any) -> bool:
+    """Whether a rule does it, without the gate looking at each packet."""
+    return name in BY_KERNEL and not settings.get("after")
+
+
+def told(faults: Faults) -> str:
+    """For a person: `loss 10%, delay 100ms +- 20ms`."""
+    words = []
+    for name, settings in sorted(faults.items()):
+        each_one = settings if name == DROP else [settings]
+        words += [f"{name} {each['told']}" if each.get("told") else name for each in each_one]
+    return ", ".join(words)
+
+
+def key(seed: int, sender: str, receiver: str) -> int:
+    """What makes the random numbers of one direction."""
+    return int.from_bytes(
+        hashlib.blake2b(f"{seed} {sender} {receiver}".encode(), digest_size=8).digest(), "big"
+    )
+
+
+def gated(links: Links, pair: Pair) -> dict[str, Any]:
+    """The faults of a link that its gate decides packet by packet."""
+    return {name: s for name, s in links.get(pair, {}).items() if name == DROP or not by_kernel(name, s)}
 
 
 def nft_ruleset(
     receiver: str,
     links: Links,
     interfaces: Mapping[str, tuple[Interface, ...]],
+    marks: Mapping[Pair, int],
     closed: Collection[str] = (),
 ) -> str:
-    """For `nft -f -` on a node: its whole tables, replaced in one transaction (nft(8)).
+    """For nftables on a node: its whole tables, replaced in one transaction (nft(8)).
 
-    What it receives is dropped or refused in its input. `closed` are the nodes on which no rules can be set: what it sends
-    to one of them is dropped as it leaves the interface, which sendto(2) does not see either.
+    What comes to it is dropped, refused, or marked for its gate; what is dropped is also told, by the link's number in `marks`.
+    `closed` are the nodes on which no rules can be set: what this one sends there is dropped as it leaves the interface, which
+    sendto(2) does not see either.
     """
-    drop, reject = (_sources(receiver, links, interfaces, kind) for kind in (DROP, REJECT))
-    away = {
-        i.address for (a, b), kind in links.items() if a == receiver and b in closed for i in interfaces[b]
-    }
+    first: list[str] = []
+    refusal: list[str] = []
+    for pair, faults in sorted(links.items()):
+        addresses = [interface.address for interface in interfaces[pair[0]]]
+        if pair[1] != receiver or not addresses:
+            continue
+        mark = marks[pair]
+        for source in _sources(addresses):
+            if CUT in faults and by_kernel(CUT, faults[CUT]):
+                log = f'log prefix "{mark}" group {GROUP} snaplen 160 queue-threshold 1'
+                first.append(f'{source} {log} counter drop comment "{CUT} {mark}"')
+            elif gated(links, pair):
+                first.append(f"{source} meta mark set {MARK + mark:#x}")
+            if REJECT in faults and by_kernel(REJECT, faults[REJECT]):
+                note = f'comment "{REJECT} {mark}"'
+                icmp = "icmpv6" if source.startswith("ip6") else "icmp"
+                refusal += [
+                    f"{source} meta l4proto tcp counter reject with tcp reset {note}",
+                    f"{source} counter reject with {icmp} type port-unreachable {note}",
+                ]
     lines = ["table inet socklab", "delete table inet socklab"]
     if closed:
-        lines += ["table netdev socklab", "delete table netdev socklab"]
-    if away:
-        devices = ", ".join(f'"{i.device}"' for i in interfaces[receiver])
         lines += [
-            "table netdev socklab {",
-            "  chain silence {",
-            f"    type filter hook egress devices = {{ {devices} }} priority 0; policy accept;",
-            f"    ip daddr {{ {', '.join(sorted(away))} }} drop",
-            "  }",
-            "}",
+            "table netdev socklab",
+            "delete table netdev socklab",
+            *_away(receiver, links, interfaces, closed),
         ]
-    if not drop and not reject:
+    if not first and not refusal:
         return "\n".join(lines) + "\n"
     lines.append("table inet socklab {")
-    if drop:
-        # Before connection tracking and before anything could answer.
+    if first:
+        # Before connection tracking and before anything could answer. A copy that the gate makes comes by the loopback.
         lines += [
-            "  chain silence {",
-            "    type filter hook prerouting priority -300; policy accept;",
-            f"    ip saddr {{ {drop} }} drop",
+            "  chain links {",
+            "    type filter hook prerouting priority -301; policy accept;",
+            '    iifname "lo" accept',
+            *(f"    {rule}" for rule in first),
             "  }",
         ]
-    if reject:
+    if refusal:
         # A refusal must itself get through where both directions refuse.
         lines += [
             "  chain refusal {",
             "    type filter hook input priority -300; policy accept;",
             "    tcp flags & rst == rst accept",
             "    icmp type destination-unreachable accept",
-            f"    ip saddr {{ {reject} }} meta l4proto tcp reject with tcp reset",
-            f"    ip saddr {{ {reject} }} reject with icmp type port-unreachable",
+            "    icmpv6 type destination-unreachable accept",
+            *(f"    {rule}" for rule in refusal),
             "  }",
         ]
     return "\n".join([*lines, "}"]) + "\n"
 
 
-def _sources(receiver: str, links: Links, interfaces: Mapping[str, tuple[Interface, ...]], kind: str) -> str:
-    senders = sorted(a for (a, b), fault in links.items() if b == receiver and fault == kind)
-    return ", ".join(i.address for sender in senders for i in interfaces[sender])
+def _sources(addresses: Iterable[str]) -> list[str]:
+    """What a rule says of the sender, for each family of addresses."""
+    sorted_ = sorted(addresses)
+    found = []
+    for family, mine in (
+        ("ip", [a for a in sorted_ if ":" not in a]),
+        ("ip6", [a for a in sorted_ if ":" in a]),
+    ):
+        if mine:
+            found.append(f"{family} saddr {{ {', '.join(mine)} }}")
+    return found
 
 
-def neighbour_batch(
-    sender: str, before: Links, after: Links, interfaces: Mapping[str, tuple[Interface, ...]]
-) -> str:
-    """For `ip -batch -` on the sender, where there is no nft: silence by a neighbour entry that leads nowhere.
-
-    The frames leave and nobody takes them; sendto(2) sees nothing of it. The entry is permanent, so that ARP does not mend it
-    (ip-neighbour(8)).
-    """
-    lines = []
-    for a, b in {**before, **after}:
-        now, was = after.get((a, b)), before.get((a, b))
-        if a != sender or (now == DROP) == (was == DROP):
-            continue
-        for mine in interfaces[a]:
-            for theirs in interfaces[b]:
-                if mine.network == theirs.network:
-                    if now == DROP:
-                        lines.append(
-                            f"neigh replace {theirs.address} lladdr {_NOWHERE} nud permanent dev {mine.device}"
-                        )
-                    else:
-                        lines.append(f"neigh del {theirs.address} dev {mine.device}")
-    return "\n".join(lines) + "\n" if lines else ""
+def _away(
+    sender: str, links: Links, interfaces: Mapping[str, tuple[Interface, ...]], closed: Collection[str]
+) -> list[str]:
+    away = sorted(
+        i.address
+        for (a, b), faults in links.items()
+        if a == sender and b in closed and CUT in faults
+        for i in interfaces[b]
+    )
+    if not away:
+        return []
+    devices = ", ".join(f'"{i.device}"' for i in interfaces[sender])
+    return [
+        "table netdev socklab {",
+        "  chain silence {",
+        f"    type filter hook egress devices = {{ {devices} }} priority 0; policy accept;",
+        f"    ip daddr {{ {', '.join(away)} }} drop",
+        "  }",
+        "}",
+    ]
 
 
-def hosts_changed(before: Links, after: Links, closed: Collection[str] = ()) -> list[str]:
-    """The hosts that must be told of a change: the receivers, or the senders to a node on which nothing can be set."""
-    pairs = {pair for pair in {**before, **after} if before.get(pair) != after.get(pair)}
-    return sorted({a if b in closed else b for a, b in pairs})
+def pairs_changed(before: Links, after: Links) -> set[Pair]:
+    return {pair for pair in {**before, **after} if before.get(pair) != after.get(pair)}

@@ -227,6 +227,77 @@ class Duration(Type):
 
 
 @dataclass(frozen=True)
+class Share(Type):
+    """A percentage over 0 and up to 100, as a float from 0 to 1."""
+
+    what: str = "a percentage over 0% and up to 100%, like 10% or 0.5%"
+
+    def parse(self, tree: Tree) -> float:
+        found = (
+            re.fullmatch(r"([0-9]{1,3}(?:\.[0-9]{1,9})?)%", tree.text) if isinstance(tree, Scalar) else None
+        )
+        if not found or not 0 < float(found[1]) <= 100:
+            raise self.wrong(tree)
+        return float(found[1]) / 100
+
+    def schema(self) -> Schema:
+        digits = r"(?:0{0,2}\.0*[1-9][0-9]*|0{0,2}[1-9](?:\.[0-9]+)?|0?[1-9][0-9](?:\.[0-9]+)?|100(?:\.0+)?)"
+        return {"anyOf": [{"type": "string", "pattern": f"^{digits}%$", "maxLength": 14}, _WITH_VARIABLE]}
+
+
+@dataclass(frozen=True)
+class Spread(Type):
+    """A duration, or one that varies: `100ms +- 20ms`. (seconds, seconds up and down)."""
+
+    what: str = "a duration, or one that varies, like 100ms or 100ms +- 20ms"
+
+    def parse(self, tree: Tree) -> tuple[float, float]:
+        if not isinstance(tree, Scalar):
+            raise self.wrong(tree)
+        middle, _, around = (part.strip() for part in tree.text.partition("+-"))
+        duration = Duration(self.what)
+        parts = [Scalar(part, tree.plain, tree.mark) for part in (middle, around or "0s")]
+        if "+-" in tree.text and not around:
+            raise self.wrong(tree)
+        try:
+            seconds, spread = (duration.parse(part) for part in parts)
+        except Problem:
+            raise self.wrong(tree) from None
+        if spread > seconds:
+            raise Problem(tree.mark, f"{tree.text}: a packet cannot arrive before it was sent; vary by less")
+        return seconds, spread
+
+    def schema(self) -> Schema:
+        one = r"[0-9]{1,9}(?:\.[0-9]{1,9})?(?:us|ms|s|min)"
+        written = {"type": "string", "pattern": rf"^\s*{one}\s*(?:\+-\s*{one}\s*)?$"}
+        return {"anyOf": [written, _WITH_VARIABLE]}
+
+
+_BITS = {"bit": 1.0, "kbit": 1e3, "Mbit": 1e6, "Gbit": 1e9}
+
+
+@dataclass(frozen=True)
+class Rate(Type):
+    """Bits a second, as a float."""
+
+    what: str = "a rate in bits a second, like 64kbit or 1.5Mbit"
+
+    def parse(self, tree: Tree) -> float:
+        found = (
+            re.fullmatch(r"([1-9][0-9]{0,8}(?:\.[0-9]{1,9})?)(bit|kbit|Mbit|Gbit)", tree.text)
+            if isinstance(tree, Scalar)
+            else None
+        )
+        if not found:
+            raise self.wrong(tree)
+        return float(found[1]) * _BITS[found[2]]
+
+    def schema(self) -> Schema:
+        written = {"type": "string", "pattern": r"^[1-9][0-9]{0,8}(?:\.[0-9]{1,9})?(bit|kbit|Mbit|Gbit)$"}
+        return {"anyOf": [written, _WITH_VARIABLE]}
+
+
+@dataclass(frozen=True)
 class ListOf(Type):
     item: Type
     minimum: int = 1

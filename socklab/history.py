@@ -15,7 +15,9 @@ What kinds there are, and what their `data` holds:
     spawned     argv, pid         ready  protocol, address, port              exited    status, expected
     log         stream, text      signalled  signal, group                    servers
     unplugged, plugged                            hosts whose interfaces are gone, are there again
-    fault       links: {"a→b": drop | reject}      the link faults in force from here on; empty: none
+    fault       links: {"a→b": "loss 10%, …"}      the link faults in force from here on; empty: none
+    packet      from, to, fate: dropped | duplicated | corrupted | overtaken, by (the fault), ordinal, size, what, head (hex)
+    counted     links: {"a→b": {asked, seen, dropped, …}}      what the gates counted, at the end
     note        text              remarks of the lab itself
     verdict     verdict, reason, line                                         the last event
 """

@@ -17,11 +17,14 @@ from socklab.grammar import (
     MapOf,
     Named,
     Number,
+    Rate,
     Record,
     Schema,
     Setting,
     Shapes,
+    Share,
     Size,
+    Spread,
     Text,
     Type,
     Variants,
@@ -200,38 +203,41 @@ EXPECTATION = Shapes(
     ),
 )
 
-LINK = Variants(
-    (
-        (
-            "from",
-            Fields(
-                {
-                    "from": Field(NAMES, "whose packets", required=True),
-                    "to": Field(NAMES, "towards whom", required=True),
-                },
-                "a link",
-            ),
-        ),
-        (
-            "between",
-            Fields(
-                {"between": Field(ListOf(NAME, 2), "both directions between these", required=True)}, "a link"
-            ),
-        ),
-        (
-            "to",
-            Fields(
-                {
-                    "from": Field(NAMES, "whose packets", required=True),
-                    "to": Field(NAMES, "towards whom", required=True),
-                },
-                "a link",
-            ),
-        ),
+FLAGS = ("SYN", "SYN-ACK", "FIN", "RST", "ACK")
+PACKETS = {
+    "nth": Field(
+        Number(1, MAX_MESSAGES, "which of them"), "only the nth that fits, counted from this step on"
     ),
-    "a link, {from: a, to: b} or {between: [a, b]}",
-)
-LINKS = Shapes("a link, {from: a, to: b} or {between: [a, b]}", seq=ListOf(LINK), map=LINK)
+    "match": Field(TEXT, "packets with this text in what the program sent"),
+    "flags": Field(choice(*FLAGS), "TCP segments of this kind; ACK: a bare one"),
+    "data": Field(Flag(), "packets with something of the program's in them"),
+}
+"""Which packets are meant."""
+_ENDS = {
+    "from": Field(NAMES, "whose packets", required=True),
+    "to": Field(NAMES, "towards whom", required=True),
+}
+_BOTH = {"between": Field(ListOf(NAME, 2), "both directions between these", required=True)}
+_AFTER = {"after": Field(Fields(PACKETS, "the packets"), "it begins behind the packet that fits")}
+
+
+def _link(more: dict[str, Field] | None = None, example: str = "") -> Variants:
+    """A link, with what a verb says of it."""
+    one_way, both = (Fields({**ends, **(more or {})}, "a link") for ends in (_ENDS, _BOTH))
+    what = f"a link, {{from: a, to: b{example}}} or {{between: [a, b]{example}}}"
+    return Variants((("from", one_way), ("between", both), ("to", one_way)), what)
+
+
+def _links(more: dict[str, Field] | None = None, example: str = "") -> Shapes:
+    link = _link(more, example)
+    return Shapes(link.what, seq=ListOf(link), map=link)
+
+
+def _is(type_: Type, about: str, example: str, **more: Field) -> Shapes:
+    return _links({"is": Field(type_, about, required=True), **more, **_AFTER}, f", is: {example}")
+
+
+LINK = _link()
 GROUPS = ListOf(NAMES, 2, "a list of groups, like [[alice], [server]]")
 
 _types: dict[str, Type] = {}
@@ -270,8 +276,51 @@ VERBS: dict[str, Field] = {
     "restart": Field(NAMES, "end the server if it runs, start it again on the same address"),
     "partition": Field(GROUPS, "silence between the groups, in both directions"),
     "isolate": Field(NAMES, "silence between these and everyone else"),
-    "cut": Field(LINKS, "silence on a link"),
-    "reject": Field(LINKS, "packets on a link are refused: RST for TCP, ICMP for the rest"),
+    "cut": Field(_links(_AFTER), "silence on a link"),
+    "reject": Field(_links(), "packets on a link are refused: RST for TCP, ICMP for the rest"),
+    "drop": Field(_links(PACKETS), "some packets on a link are lost: the nth, those that match, or all"),
+    "loss": Field(
+        _is(
+            Share(),
+            "how many are lost",
+            "10%",
+            burst=Field(Number(2, 1000, "packets"), "they are lost in bursts of about so many"),
+        ),
+        "packets on a link are lost by chance",
+    ),
+    "delay": Field(
+        _is(
+            Spread(),
+            "how long each is held",
+            "100ms +- 20ms",
+            reordering=Field(Flag(), "one that is held less may overtake another"),
+        ),
+        "packets on a link come later",
+    ),
+    "duplicate": Field(_is(Share(), "how many", "5%"), "packets on a link come twice, by chance"),
+    "reorder": Field(
+        _is(Share(), "how many", "25%"), "packets on a link are overtaken by the next one, by chance"
+    ),
+    "corrupt": Field(
+        _is(
+            Share(),
+            "how many",
+            "1%",
+            silently=Field(Flag(), "with a checksum that fits, so that the program gets the damage"),
+        ),
+        "one bit of a packet is flipped, by chance",
+    ),
+    "rate": Field(
+        _is(
+            Rate(),
+            "how much goes through",
+            "1Mbit",
+            queue=Field(
+                Number(1, 100_000, "packets"), "so many wait for their turn, more are lost (default 1000)"
+            ),
+        ),
+        "a slow link: packets go through one after another",
+    ),
     "unplug": Field(NAMES, "the interfaces of these hosts go away: errors at once"),
     "plug": Field(NAMES, "they are there again"),
     "heal": Field(
@@ -296,7 +345,23 @@ VERBS: dict[str, Field] = {
     ),
     "wait": Field(Duration(), "let time pass (rare: a note: says why)"),
 }
-LATER = (
+LATER = ("sockets",)
+"""Verbs of the language that this version does not play."""
+MODIFIERS: dict[str, Field] = {
+    "within": Field(Duration(), "the limit of this step (default 2s)"),
+    "during": Field(STEPS, "undo this fault after these steps"),
+    "for": Field(Duration(), "undo this fault after so long; the next step does not wait for that"),
+    "as": Field(
+        Word(r"[A-Za-z_][A-Za-z0-9_]*", "a name for what was caught"),
+        "keep what matched, for {name} in later texts",
+    ),
+    "note": Field(TEXT, "a caption in every report"),
+}
+FAULT_VERBS = (
+    "partition",
+    "isolate",
+    "cut",
+    "reject",
     "drop",
     "loss",
     "delay",
@@ -304,24 +369,15 @@ LATER = (
     "reorder",
     "corrupt",
     "rate",
-    "sockets",
 )
-"""Verbs of the language that this version does not play."""
-MODIFIERS: dict[str, Field] = {
-    "within": Field(Duration(), "the limit of this step (default 2s)"),
-    "during": Field(STEPS, "undo this fault after these steps"),
-    "as": Field(
-        Word(r"[A-Za-z_][A-Za-z0-9_]*", "a name for what was caught"),
-        "keep what matched, for {name} in later texts",
-    ),
-    "note": Field(TEXT, "a caption in every report"),
-}
+"""What puts a fault on links."""
 MODIFIES = {
     "within": ("connect", "send", "expect", "stop", "kill", "restart"),
-    "during": ("partition", "isolate", "cut", "reject", "unplug", "pause", "stall"),
+    "during": (*FAULT_VERBS, "unplug", "pause", "stall"),
+    "for": FAULT_VERBS,
     "as": ("expect",),
 }
-LINK_VERBS = ("partition", "isolate", "cut", "reject", "unplug", "plug", "heal")
+LINK_VERBS = (*FAULT_VERBS, "unplug", "plug", "heal")
 CONNECT_MODIFIERS = {name: CONNECT_OPTIONS[name] for name in ("to", "port", "from", "fails")}
 
 
@@ -350,7 +406,7 @@ class StepType(Type):
             if word in LATER:
                 raise Problem(
                     key.mark,
-                    f"{word}: comes with a later version of socklab; this one knows the faults partition, isolate, cut, reject and unplug",
+                    f"{word}: comes with a later version of socklab",
                 )
             if word not in VERBS and word not in allowed:
                 close = nearest(word, [*VERBS, *allowed])

@@ -133,11 +133,15 @@ class Step:
     options: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
     links: tuple[tuple[str, str], ...] = ()
     """Directed pairs of names; for heal: empty means all."""
+    fault: Mapping[str, Any] = field(default_factory=dict)
+    """The settings of a link fault, as its gate takes them; texts to match may hold {placeholders}."""
     steps: tuple[Step, ...] = ()
     times: int = 1
     seconds: float = 0.0
     within: float | None = None
     during: tuple[Step, ...] = ()
+    lasts: float | None = None
+    """Seconds after which the fault is undone."""
     capture: str | None = None
     note: str | None = None
 
@@ -455,6 +459,7 @@ class _Reader:
             record.mark.line,
             self._written(record, verb),
             within=record.get("within"),
+            lasts=record.get("for"),
             capture=record.get("as"),
             note=record.get("note"),
         )
@@ -781,9 +786,48 @@ class _Reader:
 
     def _read_cut(self, step: Step, value: Any, record: Record) -> Step:
         pairs = [pair for link in _listed(value) for pair in self._pairs(link)]
-        return replace(step, links=self._between_hosts(pairs, record.marks[step.verb]))
+        links = self._between_hosts(pairs, record.marks[step.verb])
+        return replace(step, links=links, fault=self._fault(step.verb, _listed(value)))
 
-    _read_reject = _read_cut
+    _read_reject = _read_drop = _read_loss = _read_delay = _read_cut
+    _read_duplicate = _read_reorder = _read_corrupt = _read_rate = _read_cut
+
+    def _fault(self, verb: str, links: list[Record]) -> dict[str, Any]:
+        """What the links of one step say beside their ends; the same for all of them."""
+        settings = [self._settings(verb, link) for link in links]
+        for link, each in zip(links, settings, strict=True):
+            if each != settings[0]:
+                raise Problem(
+                    link.mark, f"another {verb} than on the link before it; give it a step of its own"
+                )
+        return settings[0]
+
+    def _settings(self, verb: str, link: Record) -> dict[str, Any]:
+        settings: dict[str, Any] = {}
+        told = []
+        for name, value in link.items():
+            if name in ("from", "to", "between"):
+                continue
+            if name == "after":
+                value = self._settings(verb, value)
+                told.append(f"after {value['told']}")
+            elif name == "match":
+                self._check_text(value, set())
+                value = str(value)
+                told.append(f'"{printable(value)}"')
+            elif name == "nth":
+                told.append(f"the {value}{_ordinal(value)}")
+            elif name == "is" and isinstance(value, tuple):
+                value, spread = value
+                told.append(f"{value * 1e3:g}ms" + (f" +- {spread * 1e3:g}ms" if spread else ""))
+                if spread:
+                    settings["jitter"] = spread
+            elif name == "is":
+                told.append(f"{value / 1e3:g}kbit" if verb == "rate" else f"{value * 100:g}%")
+            else:
+                told.append(str(value) if name == "flags" else name if value is True else f"{name} {value}")
+            settings[name] = str(value) if isinstance(value, Str) else value
+        return {**settings, "told": " ".join(told)}
 
     def _read_heal(self, step: Step, value: Any, record: Record) -> Step:
         entries = _listed(value)
@@ -851,6 +895,12 @@ class _Reader:
 
 def _listed(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list) else [value]
+
+
+def _ordinal(number: int) -> str:
+    if number % 100 in (11, 12, 13):
+        return "th"
+    return {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
 
 
 def _some(names: Iterable[str]) -> str:

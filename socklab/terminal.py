@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from socklab.history import Event, from_wire
 from socklab.matching import shown
@@ -102,6 +102,19 @@ def transcript(events: Iterable[Event], colour: bool = False) -> Iterator[str]:
             yield f"{at}     {who:<18} {what}"
 
 
+def counted(link: str, of: Mapping[str, Any]) -> str:
+    """What a gate counted on a link: `alice→server: loss 10% asked, 31 of 296 dropped`."""
+    parts = [
+        f"{of[what]} {what}"
+        for what in ("dropped", "refused", "delayed", "duplicated", "reordered", "corrupted")
+        if of.get(what)
+    ]
+    if of.get("delayed"):
+        parts.append(f"by {of['held'] / of['delayed'] * 1e3:.1f} ms, at most {of['late'] * 1e3:.1f} ms late")
+    asked = f"{of['asked']} asked, " if of.get("asked") else ""
+    return f"{link}: {asked}of {of['seen']} packets {', '.join(parts) or 'all passed'}"
+
+
 def _event_text(event: Event) -> tuple[str, str] | None:
     """Who → whom, and what; None for events that tell a person nothing more."""
     node, data = event.node, event.data
@@ -146,6 +159,11 @@ def _event_text(event: Event) -> tuple[str, str] | None:
                 f"{node}",
                 f"ended {'by signal ' + str(-data['status']) if data['status'] < 0 else 'with status ' + str(data['status'])}",
             )
+        case "packet":
+            by = "" if data["by"] == data["fate"] else f" ({data['by']})"
+            return f"{data['from']} → {data['to']}", f"packet {data['fate']}{by}: {safe(str(data['what']))}"
+        case "counted":
+            return "packets", "; ".join(counted(link, of) for link, of in data["links"].items())
         case "signalled":
             return f"{node}", f"{data['signal']}"
         case "fault":

@@ -2,7 +2,7 @@
 
 A backend makes labs; a lab is a set of nodes on networks. What the conductor may ask of them is all in this file:
 
-    Backend ── lab(networks, nodes) ──▶ Lab ── spawn / agent / run / signal / sockets / address / stop
+    Backend ── lab(networks, nodes) ──▶ Lab ── spawn / inside / run / signal / sockets / address / stop
 
 Backends know nodes, programs and networks. They know no scenario, no history and no verdict.
 """
@@ -15,22 +15,16 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from socklab.sockets import SocketTable
 
 # Capabilities: what a scenario may need of a backend. A scenario that needs more is skipped, with the remedy.
-LINKS = "links"  # silence between nodes, each direction on its own: partition, cut, isolate
-REJECT = "reject"  # RST or ICMP instead of silence
+LINKS = "links"  # links that can be put under control: cut, loss, delay, … (what its gates can really do, they say themselves)
 NETWORKS = "networks"  # networks of its own for each lab, several of them, apart from each other
 NAMES = "names"  # a node finds another by its name
 PROGRAMS = "programs"  # servers that are started and ended at will, whose output and sockets can be read
 IMAGES = "images"  # a service runs in its image, by the command that the compose file or the image says
-
-_PROBE = """table inet socklab_probe {
-  chain refusal { type filter hook input priority -300; policy accept; ip saddr 192.0.2.1 reject with icmp type port-unreachable; }
-}
-"""
 
 
 class LabError(Exception):
@@ -78,6 +72,9 @@ class Completed:
     stderr: str
 
 
+Inside = Literal["agent", "gate"]
+"""The scripted client (clients/agent.py), and what judges the packets that come to a node (inside/gate.py)."""
+
 OnLine = Callable[[str, bytes, int], None]
 """Called with ("stdout" | "stderr", the line without its newline, monotonic nanoseconds) for each line a program prints."""
 
@@ -120,8 +117,8 @@ class Lab(Protocol):
         Raises CannotStart when exec fails.
         """
 
-    async def agent(self, node: str) -> socket.socket:
-        """Start a scripted client on a node; the socket is its control stream (JSON lines). Closing it ends the agent."""
+    async def inside(self, node: str, program: Inside) -> socket.socket:
+        """Start one of our own programs on a node; the socket is its control stream (JSON lines). Closing it ends the program."""
 
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         """Run a command inside a node's network, as its administrator, to its end (nft, ip, …).
@@ -168,19 +165,3 @@ class Backend(Protocol):
 
     async def close(self) -> None:
         """Stop all labs that are left."""
-
-
-async def link_faults(lab: Lab, node: str) -> set[str]:
-    """Which link faults work on a node: silence by nftables or by neighbour entries, refusal by nftables. Found out by doing it."""
-    try:
-        done = await lab.run(node, ["nft", "-f", "-"], _PROBE)
-        if done.status == 0:
-            await lab.run(node, ["nft", "delete", "table", "inet", "socklab_probe"])
-            return {LINKS, REJECT}
-    except CannotStart:
-        pass
-    try:
-        await lab.run(node, ["ip", "-V"])
-    except CannotStart:
-        return set()
-    return {LINKS}

@@ -32,16 +32,15 @@ from socklab.backends import (
     NAMES,
     NETWORKS,
     PROGRAMS,
-    REJECT,
     CannotStart,
     Completed,
+    Inside,
     LabError,
     Network,
     Node,
     OnLine,
     Program,
     Unavailable,
-    link_faults,
 )
 from socklab.backends.embedded import AGENT, LineSplitter
 from socklab.backends.engine import (
@@ -60,6 +59,7 @@ from socklab.backends.stream import Stream
 from socklab.sockets import SocketTable
 
 ROOT = AGENT.parent.parent
+INSIDE = Path(__file__).parent.parent / "inside"
 
 # What a node brings, or what would make a second server of the same service collide with the first.
 _NOT_OURS = [
@@ -100,13 +100,11 @@ class Docker:
     """socklab.backends.Backend"""
 
     name = "docker"
+    can = frozenset({NETWORKS, NAMES, LINKS, PROGRAMS, IMAGES})
 
     def __init__(self) -> None:
-        self.can = frozenset({NETWORKS, NAMES, LINKS, REJECT, PROGRAMS, IMAGES})
-        """What can be hoped for; a lab knows what it really has."""
         self.id = secrets.token_hex(4)
         self.engine = Engine()
-        self._known = False
         self._begin: asyncio.Task[None] | None = None
         self._anchor: RemoteNode | None = None
         self._image = ""
@@ -135,12 +133,6 @@ class Docker:
         self._labs.add(lab)
         try:
             await lab.start(networks, nodes)
-            if not self._known:
-                self.can = frozenset({NETWORKS, NAMES, PROGRAMS, IMAGES}) | await link_faults(
-                    lab, nodes[0].name
-                )
-                self._known = True
-            lab.can = self.can
         except BaseException:
             await lab.stop()
             raise
@@ -176,6 +168,7 @@ class Docker:
             ROOT / "Dockerfile",
             AGENT,
             Path(__file__).with_name("node.py"),
+            *sorted(INSIDE.glob("*.py")),
             *sorted(AGENT.parent.glob("*.py")),
         ]
         base = os.environ.get("PYTHON_IMAGE", "python:3.13-slim")
@@ -412,8 +405,10 @@ class DockerLab:
 
         self._engine.task(tell())
 
-    async def agent(self, node: str) -> socket.socket:
-        return await self._pods[node].remote.agent()
+    async def inside(self, node: str, program: Inside) -> socket.socket:
+        pod = self._pods[node]
+        pod.touched |= program == "gate"
+        return await pod.remote.inside(program)
 
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         self._pods[node].touched = True
@@ -495,7 +490,7 @@ class DockerLab:
 
     async def _calm(self, pod: _Pod) -> None:
         try:
-            await pod.remote.no_agent()
+            await pod.remote.alone()
         except LabError:
             pod.remote.close()
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from socklab.backends import CannotStart, Completed, LabError, Node, OnLine, Program, sockdiag
+from socklab.backends import CannotStart, Completed, Inside, LabError, Node, OnLine, Program, sockdiag
 from socklab.sockets import SocketTable
 
 KEEPER = Path(__file__).with_name("keeper.py")
@@ -225,12 +225,12 @@ class EmbeddedLab:
             raise CannotStart(_why_not(answer, argv))
         return Program(node, tuple(argv), self._outer_pid(node, answer, descriptors), exited)
 
-    async def agent(self, node: str) -> socket.socket:
+    async def inside(self, node: str, program: Inside) -> socket.socket:
         ours, theirs = socket.socketpair()
         number = next(self._numbers)
         try:
             answer, descriptors = await self._ask(
-                number, {"do": "agent", "program": number, "node": node}, [theirs.fileno()]
+                number, {"do": "inside", "which": program, "program": number, "node": node}, [theirs.fileno()]
             )
         except BaseException:
             ours.close()

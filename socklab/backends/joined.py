@@ -25,8 +25,8 @@ from socklab.backends import (
     LINKS,
     NAMES,
     NETWORKS,
-    REJECT,
     Completed,
+    Inside,
     LabError,
     Lacking,
     Network,
@@ -34,7 +34,6 @@ from socklab.backends import (
     OnLine,
     Program,
     Unavailable,
-    link_faults,
 )
 from socklab.backends.remote import RemoteNode
 from socklab.sockets import SocketTable
@@ -44,11 +43,6 @@ PORT = 4000
 HELLO_LIMIT = 5.0  # seconds; somebody who says nothing is shown the door
 HELLO_SIZE = 4096  # bytes
 GATHER = 15.0  # seconds at most for the first client to come
-_EGRESS = """table netdev socklab {
-  chain probe { type filter hook egress device "lo" priority 0; policy accept; }
-}
-delete table netdev socklab
-"""
 SETTLE = 1.0  # seconds without a new one, after which all that will come have come
 
 
@@ -69,10 +63,9 @@ class Joined:
     """socklab.backends.Backend"""
 
     name = "joined"
+    can = frozenset({NETWORKS, NAMES, LINKS, IMAGES})
 
     def __init__(self, folder: Path = FOLDER, port: int = PORT) -> None:
-        self.can = frozenset({NETWORKS, NAMES, LINKS, REJECT, IMAGES})
-        """What can be hoped for; a lab knows what it really has."""
         self.folder = folder
         self._port = port
         self._secret = secrets.token_urlsafe(32)
@@ -82,7 +75,6 @@ class Joined:
         self._left: set[str] = set()
         self._came = asyncio.Event()
         self._turn = asyncio.Lock()
-        self._faults: frozenset[str] | None = None
 
     async def probe(self) -> str | None:
         """Listen, and wait for the clients. None, or why it cannot be."""
@@ -193,9 +185,6 @@ class Joined:
         lab = JoinedLab(self)
         try:
             await lab.start(nodes)
-            if self._faults is None:
-                self._faults = await _faults(lab, next(n.name for n in nodes if n.compose is None))
-            lab.can = self.can = frozenset({NETWORKS, NAMES, IMAGES}) | self._faults
         except BaseException:
             await lab.stop()
             raise
@@ -245,15 +234,6 @@ class Joined:
         if self._listeners:
             for name in ("conductor.json", "control"):
                 (self.folder / name).unlink(missing_ok=True)
-
-
-async def _faults(lab: JoinedLab, client: str) -> frozenset[str]:
-    """Without nftables there are none here: what a neighbour entry can silence is only the half that we send."""
-    has = await link_faults(lab, client)
-    if REJECT not in has:
-        return frozenset()
-    done = await lab.run(client, ["nft", "-f", "-"], _EGRESS)
-    return frozenset(has) if done.status == 0 else frozenset()
 
 
 class JoinedLab:
@@ -322,10 +302,12 @@ class JoinedLab:
     ) -> Program:
         raise LabError(f"{node}: nothing is started in containers that are not ours")
 
-    async def agent(self, node: str) -> socket.socket:
+    async def inside(self, node: str, program: Inside) -> socket.socket:
         if node not in self._joined:
             raise LabError(f"{node} has no gate; start it: docker compose --profile experiments up")
-        return await self._joined[node].remote.agent()
+        if program == "gate":
+            self._touched.add(node)
+        return await self._joined[node].remote.inside(program)
 
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         self._touched.add(node)
@@ -335,8 +317,6 @@ class JoinedLab:
         return node in self._joined
 
     async def device(self, node: str, network: str) -> str:
-        if node not in self._joined:
-            return "eth0"  # nothing is set there
         if node not in self._devices:
             self._devices[node] = await self._joined[node].remote.devices()
         return self._devices[node][self.address(node, network)]
@@ -363,9 +343,9 @@ class JoinedLab:
             self._backend.done()
 
     async def _leave(self, name: str, joined: _Joined) -> None:
-        """As it was before: no agent, no rules of ours."""
+        """As it was before: no program of ours, no rules. The gate's hook stays; without a gate it lets all pass."""
         try:
-            await joined.remote.no_agent()
+            await joined.remote.alone()
             if name in self._touched:
                 wipe = [
                     line

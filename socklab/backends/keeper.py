@@ -98,6 +98,7 @@ class Keeper:
         if child:
             control.close()
             self.labs[child] = message["lab"]
+            gate()  # while the lab is being laid out; it may soon be wanted
             return
         try:
             self.control.close()
@@ -122,6 +123,14 @@ class Keeper:
                 return
             if pid in self.labs:
                 send(self.control, {"gone": self.labs.pop(pid)})
+
+
+def gate() -> Any:
+    """What judges the packets of a node, read once; its parts find one another as a package."""
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    if root not in sys.path:
+        sys.path.append(root)
+    return importlib.import_module("socklab.inside.gate")
 
 
 def _give_up(control: socket.socket, exc: BaseException) -> None:
@@ -289,6 +298,8 @@ class Lab:
         number, node = message["program"], message["node"]
         report, problem = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
+        if message["do"] == "inside":
+            serve = self.agent.serve if message["which"] == "agent" else gate().serve
         child = os.fork()
         if child == 0:
             stage = "enter its node"
@@ -301,12 +312,12 @@ class Lab:
                 signal.set_wakeup_fd(-1)
                 for which in _RESET:
                     signal.signal(which, signal.SIG_DFL)
-                if message["do"] == "agent":
+                if message["do"] == "inside":
                     signal.signal(
                         signal.SIGPIPE, signal.SIG_IGN
                     )  # as in every Python: EPIPE is an error to be told
                     os.close(problem)
-                    self.agent.serve(descriptors[0], descriptors[0])
+                    serve(descriptors[0], descriptors[0])
                     os._exit(0)
                 stage = f"enter the folder {message['cwd']}"
                 os.chdir(message["cwd"])
@@ -331,7 +342,7 @@ class Lab:
             finally:
                 os._exit(127)
         os.close(problem)
-        failed = b"" if message["do"] == "agent" else _read_all(report)
+        failed = b"" if message["do"] == "inside" else _read_all(report)
         os.close(report)
         if failed:
             os.waitpid(child, 0)

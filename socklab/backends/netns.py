@@ -16,12 +16,10 @@ from socklab.backends import (
     NAMES,
     NETWORKS,
     PROGRAMS,
-    REJECT,
     LabError,
     Network,
     Node,
     Unavailable,
-    link_faults,
 )
 from socklab.backends.embedded import EmbeddedLab, Keeper
 
@@ -30,12 +28,10 @@ class Netns:
     """socklab.backends.Backend"""
 
     name = "netns"
+    can = frozenset({NETWORKS, NAMES, PROGRAMS, LINKS})
 
     def __init__(self) -> None:
         self._keeper = Keeper()
-        self.can = frozenset({NETWORKS, NAMES, PROGRAMS, LINKS, REJECT})
-        """What can be hoped for; a lab knows what it really has."""
-        self._known = False
 
     async def probe(self) -> str | None:
         """Make a small lab and remove it. None if that works, else why not, and what would help."""
@@ -58,14 +54,6 @@ class Netns:
             await lab.start("netns", [network.name for network in networks], nodes)
         except OSError as exc:
             raise Unavailable(_remedy(exc)) from None
-        try:
-            if not self._known:
-                self.can = frozenset({NETWORKS, NAMES, PROGRAMS} | await link_faults(lab, nodes[0].name))
-                self._known = True
-        except BaseException:
-            await lab.stop()
-            raise
-        lab.can = self.can
         return lab
 
 

@@ -1,13 +1,14 @@
-"""The program of a node that is a container: it runs the scripted client, and commands in the node's network.
+"""The program of a node that is a container: it runs the scripted client, the gate, and commands in the node's network.
 
     conductor ── one stream ── node ─┬─ agent (clients/agent.py, a fork)
-                                     └─ nft, ip
+                                     ├─ gate (socklab/inside/gate.py, a fork)
+                                     └─ ip
 
 Standard library only; started as `node.py AGENT_FILE` on stdin and stdout, where it ends with the stream and, as PID 1, takes
 along all that is in the container; or with `--join FOLDER` on a connection to the conductor, one conductor after another.
 
-Each line on the stream begins with the letter of whom it belongs to: `a` the agent (its own JSON lines, passed on as they
-are), `n` the node: {"id": 1, "do": …} is answered by {"id": 1, "ok": …}.
+Each line on the stream begins with the letter of whom it belongs to: `a` the agent, `g` the gate (their own JSON lines, passed on
+as they are), `n` the node: {"id": 1, "do": …} is answered by {"id": 1, "ok": …}.
 """
 
 from __future__ import annotations
@@ -22,22 +23,33 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
 FULL = 1 << 20  # bytes that may wait to be written before we stop to read what makes more of them
 LISTEN = " 0A "  # the state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)
+Serve = dict[str, Callable[[int, int], None]]
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to reach the conductor
+
+
+class Inside:
+    """One of our own programs, and our end of its stream."""
+
+    def __init__(self, letter: bytes, stream: socket.socket, pid: int) -> None:
+        self.letter = letter
+        self.stream = stream
+        self.pid = pid
 
 
 class Node:
     """One stream, from its beginning to its end."""
 
-    def __init__(self, fd_in: int, fd_out: int, agent_module: Any) -> None:
+    def __init__(self, fd_in: int, fd_out: int, serve: Serve) -> None:
+        """`serve` is what each of our own programs runs, by its name."""
         self.fd_in, self.fd_out = fd_in, fd_out
-        self.module = agent_module
-        self.agent: socket.socket | None = None
-        self.agent_pid = 0
+        self.serve = serve
+        self.inside: dict[bytes, Inside] = {}
         self.selector = selectors.DefaultSelector()
         self.partial: dict[int, bytes] = {}
         self.waiting: dict[int, bytearray] = {fd_out: bytearray()}
@@ -60,18 +72,19 @@ class Node:
         except (BrokenPipeError, ConnectionResetError):
             return  # whom we worked for is gone
         finally:
-            self.end_agent()
+            self.alone()
             self.selector.close()
 
     def wish(self) -> None:
         """What to wait for: reading stops while what it leads to cannot be written."""
         wanted = dict.fromkeys(self.waiting, 0)
         wanted.setdefault(self.fd_in, 0)
-        agent = self.agent.fileno() if self.agent else -1
-        if agent < 0 or len(self.waiting[agent]) < FULL:
+        theirs = [program.stream.fileno() for program in self.inside.values()]
+        if all(len(self.waiting[each]) < FULL for each in theirs):
             wanted[self.fd_in] |= selectors.EVENT_READ
-        if agent >= 0 and len(self.waiting[self.fd_out]) < FULL:
-            wanted[agent] |= selectors.EVENT_READ
+        if len(self.waiting[self.fd_out]) < FULL:
+            for each in theirs:
+                wanted[each] |= selectors.EVENT_READ
         for descriptor, data in self.waiting.items():
             if data:
                 wanted[descriptor] |= selectors.EVENT_WRITE
@@ -96,7 +109,7 @@ class Node:
         except OSError:
             if descriptor == self.fd_out:
                 raise BrokenPipeError from None
-            data.clear()  # the agent ended; its own end of the stream says so
+            data.clear()  # the program ended; its own end of the stream says so
 
     def say(self, letter: bytes, line: bytes) -> None:
         self.waiting[self.fd_out] += letter + line + b"\n"
@@ -105,42 +118,42 @@ class Node:
     def read(self, descriptor: int) -> bool:
         """Take what came. False when the stream has ended."""
         if descriptor not in self.partial:
-            return True  # the agent was ended while its event was on the way
+            return True  # the program was ended while its event was on the way
         try:
             data = os.read(descriptor, 262144)
         except BlockingIOError:
             return True
         except OSError:
             data = b""
+        program = next((i for i in self.inside.values() if i.stream.fileno() == descriptor), None)
         if not data:
-            if descriptor == self.fd_in:
+            if program is None:
                 return False
-            self.end_agent()
-            self.say(b"n", b'{"agent":"ended"}')
+            self.end(program)
+            self.say(b"n", json.dumps({"ended": program.letter.decode()}).encode())
             return True
         *lines, self.partial[descriptor] = (self.partial[descriptor] + data).split(b"\n")
         for line in lines:
-            if descriptor != self.fd_in:
-                self.say(b"a", line)
-            elif line[:1] == b"a":
-                if self.agent:
-                    self.waiting[self.agent.fileno()] += line[1:] + b"\n"
-                    self.flush(self.agent.fileno())
+            if program is not None:
+                self.say(program.letter, line)
             elif line[:1] == b"n":
                 self.order(json.loads(line[1:]))
+            elif line[:1] in self.inside:
+                theirs = self.inside[line[:1]].stream.fileno()
+                self.waiting[theirs] += line[1:] + b"\n"
+                self.flush(theirs)
         return True
 
     # what the conductor orders
 
     def order(self, message: dict[str, Any]) -> None:
+        answer: dict[str, Any] = {"ok": True}
         try:
             match message["do"]:
-                case "agent":
-                    self.start_agent()
-                    answer: dict[str, Any] = {"ok": True}
-                case "no-agent":
-                    self.end_agent()
-                    answer = {"ok": True}
+                case "inside":
+                    self.start(message["program"])
+                case "alone":
+                    self.alone()
                 case "run":
                     answer = self.command(message)
                 case "sockets":
@@ -148,7 +161,6 @@ class Node:
                 case "hosts":
                     with open("/etc/hosts", "w") as file:
                         file.write(message["text"])
-                    answer = {"ok": True}
                 case "resolve":
                     found = socket.getaddrinfo(message["name"], None, socket.AF_INET, socket.SOCK_STREAM)
                     answer = {"ok": True, "address": found[0][4][0]}
@@ -158,39 +170,45 @@ class Node:
             answer = {"ok": False, "error": str(exc)}
         self.say(b"n", json.dumps({"id": message.get("id"), **answer}).encode())
 
-    def start_agent(self) -> None:
-        """A new agent, that knows nothing of the one before it."""
-        self.end_agent()
+    def start(self, name: str) -> None:
+        """Start a program of ours, that knows nothing of the one that was here before it."""
+        serve = self.serve[name]
+        letter = name[:1].encode()
+        if letter in self.inside:
+            self.end(self.inside[letter])
         ours, theirs = socket.socketpair()
         pid = os.fork()
         if pid == 0:
             try:
                 self.selector.close()
-                ours.close()
+                for each in (ours, *(program.stream for program in self.inside.values())):
+                    each.close()
                 null = os.open(os.devnull, os.O_RDWR)
                 os.dup2(null, 0)
                 os.dup2(null, 1)
-                self.module.serve(theirs.fileno(), theirs.fileno())
+                serve(theirs.fileno(), theirs.fileno())
             finally:
                 os._exit(0)
         theirs.close()
         ours.setblocking(False)
-        self.agent, self.agent_pid = ours, pid
+        self.inside[letter] = Inside(letter, ours, pid)
         self.partial[ours.fileno()] = b""
         self.waiting[ours.fileno()] = bytearray()
 
-    def end_agent(self) -> None:
-        if self.agent is None:
-            return
-        descriptor = self.agent.fileno()
+    def alone(self) -> None:
+        """End our own programs."""
+        for program in list(self.inside.values()):
+            self.end(program)
+
+    def end(self, program: Inside) -> None:
+        descriptor = program.stream.fileno()
         if self.interest.pop(descriptor, 0):
             self.selector.unregister(descriptor)
-        del self.partial[descriptor], self.waiting[descriptor]
-        self.agent.close()
-        self.agent = None
+        del self.partial[descriptor], self.waiting[descriptor], self.inside[program.letter]
+        program.stream.close()
         try:
-            os.kill(self.agent_pid, signal.SIGKILL)
-            os.waitpid(self.agent_pid, 0)
+            os.kill(program.pid, signal.SIGKILL)
+            os.waitpid(program.pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
 
@@ -221,8 +239,8 @@ class Node:
             return
         try:
             while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-                if ended.si_pid == self.agent_pid:
-                    return  # end_agent() does that
+                if any(ended.si_pid == program.pid for program in self.inside.values()):
+                    return  # end() does that
                 os.waitpid(ended.si_pid, 0)
         except ChildProcessError:
             pass
@@ -241,8 +259,10 @@ def tables(listening: bool) -> dict[str, str]:
     return found
 
 
-def load_agent(path: str) -> Any:
-    spec = importlib.util.spec_from_file_location("agent", path)
+def load(path: str) -> Any:
+    """A module of ours from its file."""
+    name = os.path.splitext(os.path.basename(path))[0]
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -250,7 +270,13 @@ def load_agent(path: str) -> Any:
     return module
 
 
-def dial(folder: str, hello: dict[str, Any], module: Any) -> None:
+def load_gate(root: str) -> Any:
+    """The gate, whose parts find one another as a package."""
+    sys.path.append(root)
+    return importlib.import_module("socklab.inside.gate")
+
+
+def dial(folder: str, hello: dict[str, Any], serve: Serve) -> None:
     """Find the conductor by what it wrote into the folder, say who we are, serve it until it goes; then the next one."""
     pause, told = FIRST_PAUSE, False
     while True:
@@ -270,7 +296,7 @@ def dial(folder: str, hello: dict[str, Any], module: Any) -> None:
             with control:
                 control.settimeout(None)
                 control.sendall(json.dumps({**hello, "secret": there["secret"]}).encode() + b"\n")
-                Node(control.fileno(), control.fileno(), module).run()
+                Node(control.fileno(), control.fileno(), serve).run()
         except OSError:
             pass  # it went while we said hello
         time.sleep(FIRST_PAUSE)
@@ -307,16 +333,17 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the conductor's to hear
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    module = load_agent(arguments.agent)
+    gate = load_gate(os.path.dirname(os.path.abspath(__file__)))
+    serve: Serve = {"agent": load(arguments.agent).serve, "gate": gate.serve}
     if arguments.join:
         hello = {
             "name": socket.gethostname(),
             "networks": arguments.networks.split(),
             "gate": arguments.gate,
         }
-        dial(arguments.join, hello, module)
+        dial(arguments.join, hello, serve)
     else:
-        Node(0, 1, module).run()
+        Node(0, 1, serve).run()
 
 
 if __name__ == "__main__":

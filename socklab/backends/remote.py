@@ -1,4 +1,4 @@
-"""The conductor's side of a node that is a container: one stream to backends/node.py, for its agent and for orders."""
+"""The conductor's side of a node that is a container: one stream to backends/node.py, for our programs there and for orders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from socklab.backends import CannotStart, Completed, LabError
+from socklab.backends import CannotStart, Completed, Inside, LabError
 from socklab.backends.stream import Lines, Stream
 from socklab.sockets import SocketTable
 
@@ -57,23 +57,28 @@ class RemoteNode:
         self._complaint = b""
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
-        self._agent: Stream | None = None
+        self._inside: dict[bytes, Stream] = {}
         self._stream = Stream(stream, self._data, self._ended)
 
     # orders
 
-    async def agent(self) -> socket.socket:
-        """Start a new agent there; the socket is its control stream. One that was there before has ended."""
-        self._drop_agent()
-        await self._ask("agent")
+    async def inside(self, program: Inside) -> socket.socket:
+        """Start one of our own programs there anew; the socket is its control stream."""
+        letter = program[:1].encode()
+        self._drop(letter)
+        answer = await self._ask("inside", program=program)
+        if not answer["ok"]:
+            raise LabError(f"the {program} on {self.name} cannot be started: {answer['error']}")
         ours, theirs = socket.socketpair()
-        lines = Lines(lambda line: self._stream.write(b"a" + line + b"\n"))
-        self._agent = Stream(ours, lines.feed, lambda _: None)
+        lines = Lines(lambda line: self._stream.write(letter + line + b"\n"))
+        self._inside[letter] = Stream(ours, lines.feed, lambda _: None)
         return theirs
 
-    async def no_agent(self) -> None:
-        self._drop_agent()
-        await self._ask("no-agent")
+    async def alone(self) -> None:
+        """End our own programs there."""
+        for letter in list(self._inside):
+            self._drop(letter)
+        await self._ask("alone")
 
     async def run(self, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         answer = await self._ask("run", limit + ANSWER_LIMIT, argv=list(argv), input=input, limit=limit)
@@ -144,26 +149,26 @@ class RemoteNode:
         self.close(f"the container of {self.name} {what}")
 
     def _line(self, line: bytes) -> None:
-        if line[:1] == b"a":
-            if self._agent is not None:
-                self._agent.write(line[1:] + b"\n")
+        letter = line[:1]
+        if letter != b"n":
+            if letter in self._inside:
+                self._inside[letter].write(line[1:] + b"\n")
             return
         try:
             message = json.loads(line[1:])
         except ValueError:
             self.close(f"the container of {self.name} said what is no JSON: {line[:80]!r}")
             return
-        if "agent" in message:
-            self._drop_agent()
+        if "ended" in message:
+            self._drop(message["ended"].encode())
             return
         answer = self._answers.get(message.get("id"))
         if answer is not None and not answer.done():
             answer.set_result(message)
 
-    def _drop_agent(self) -> None:
-        if self._agent is not None:
-            self._agent.close()
-            self._agent = None
+    def _drop(self, letter: bytes) -> None:
+        if letter in self._inside:
+            self._inside.pop(letter).close()
 
     def close(self, why: str = "the lab has been stopped") -> None:
         """Close the stream; the container's program ends of it."""
@@ -171,7 +176,8 @@ class RemoteNode:
             return
         self.gone = why
         self._stream.close()
-        self._drop_agent()
+        for letter in list(self._inside):
+            self._drop(letter)
         for answer in self._answers.values():
             if not answer.done():
                 answer.set_exception(LabError(why))

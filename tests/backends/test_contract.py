@@ -216,7 +216,7 @@ def test_agents_on_two_nodes_talk(run: Run) -> None:
         _, lines = await spawn(lab, LISTEN, address)
         while not lines:
             await asyncio.sleep(0.005)
-        stream = await lab.agent("alice")
+        stream = await lab.inside("alice", "agent")
         stream.setblocking(True)
         stream.settimeout(10)
         with stream.makefile("rw") as lines_of_agent:
@@ -246,7 +246,7 @@ def test_an_agent_survives_a_peer_that_is_gone(run: Run) -> None:
         program, lines = await spawn(lab, code)
         while not lines:
             await asyncio.sleep(0.005)
-        stream = await lab.agent("alice")
+        stream = await lab.inside("alice", "agent")
         stream.settimeout(10)
         with stream.makefile("rw") as spoken:
             spoken.readline()
@@ -350,7 +350,7 @@ def test_many_labs_one_after_another_leave_no_descriptor(run: Run) -> None:
     async def body(backend: Backend) -> None:
         async def one() -> None:
             lab = await backend.lab(LAB, TWO)
-            stream = await lab.agent("alice")
+            stream = await lab.inside("alice", "agent")
             program, _ = await spawn(lab, "pass")
             await program.exited
             stream.close()

@@ -101,13 +101,11 @@ steps:
   - send: {alice: lost}
   - quiet: {bob: 200ms}
   - heal: all
+  - drop: {from: alice, to: server, nth: 1, match: "#DEREG"}
+  - send: {alice: "#DEREG"}
+  - delay: {from: server, to: alice, is: 100ms +- 20ms}
+  - loss: {between: [bob, server], is: 10%}
 """
-COMES_LATER = [
-    'drop: {from: alice, to: server, nth: 1, match: "#DEREG"}',
-    "delay: {from: server, to: alice, is: 100ms +- 20ms}",
-    "loss: {between: [bob, server], is: 10%}",
-]
-
 ACCEPTED = {
     "everyone hears a line": EVERYONE_HEARS,
     "udp has no connection": SAYS_THAT_IT_IS_THERE,
@@ -148,6 +146,18 @@ ACCEPTED = {
             "- plug: alice",
             "- cut: {from: alice, to: [server, bob]}",
             "- reject: [{between: [alice, server]}, {from: bob, to: server}]",
+            "- drop: {from: alice, to: server}",
+            "- drop: [{from: alice, to: server, nth: 2, flags: SYN-ACK}, {from: bob, to: server, nth: 2, flags: SYN-ACK}]",
+            "- {drop: {from: alice, to: server, data: true, match: hello}, during: [{note: x}]}",
+            "- {cut: {from: alice, to: server, after: {nth: 3, data: true}}, for: 2s}",
+            "- {loss: {from: alice, to: server, is: 0.5%, burst: 3}, for: 500ms}",
+            "- loss: {between: [alice, server], is: 100%}",
+            "- delay: {from: server, to: alice, is: 1.5s+-200ms, reordering: true, after: {match: x}}",
+            "- delay: {from: server, to: alice, is: 0ms}",
+            "- duplicate: {from: server, to: alice, is: 5%}",
+            "- reorder: {from: server, to: alice, is: 25%}",
+            "- corrupt: {from: server, to: alice, is: 1%, silently: true}",
+            "- rate: {from: server, to: alice, is: 1.5Mbit, queue: 10}",
             "- heal: {between: [alice, server]}",
             "- heal: [alice, {from: bob, to: server}]",
             "- together: [{send: {alice: x}}, {together: [{send: {bob: y}}]}]",
@@ -211,7 +221,7 @@ REFUSED = {
             "- {send: {alice: x}, expect: {alice: x}}": 'two verbs in one step, "send" and "expect"; give each a "- " of its own, or put them into together:',
             "- {send: {alice: x}, wihtin: 1s}": 'Did you mean "within"?',
             "- {quiet: {alice: 1s}, within: 1s}": "within: says nothing about quiet; it goes with connect, send, expect, stop, kill, restart",
-            "- {send: {alice: x}, during: [{note: x}]}": "during: says nothing about send; it goes with partition, isolate, cut, reject, unplug, pause, stall",
+            "- {send: {alice: x}, during: [{note: x}]}": "during: says nothing about send; it goes with partition, isolate, cut, reject, drop, loss, delay, duplicate, reorder, corrupt, rate, unplug, pause, stall",
             "- {send: {alice: x}, as: y}": "as: says nothing about send; it goes with expect",
             "- {send: {alice: x}, fails: refused}": 'unknown verb or modifier "fails"',
             "- {expect: {alice: x}, as: 1st}": "expected a name for what was caught",
@@ -255,18 +265,36 @@ REFUSED = {
             "- cut: {between: [alice]}": "at least 2",
             "- cut: {between: [alice, bob], from: carol}": 'unknown key "between" in a link',
             "- cut: {frm: alice, to: bob}": 'unknown key "frm" in a link. Did you mean "from"?',
+            "- loss: {from: alice, to: bob}": "a link needs is: (how many are lost)",
+            "- loss: {from: alice, to: bob, is: 120%}": 'expected a percentage over 0% and up to 100%, like 10% or 0.5%, got "120%"',
+            "- loss: {from: alice, to: bob, is: 0%}": "expected a percentage over 0%",
+            "- loss: {from: alice, to: bob, is: 0.1}": "expected a percentage over 0%",
+            "- loss: {from: alice, to: bob, is: 10%, burst: 1}": "expected packets from 2 to 1000, got 1",
+            "- delay: {from: alice, to: bob, is: -5ms}": 'expected a duration, or one that varies, like 100ms or 100ms +- 20ms, got "-5ms"',
+            "- delay: {from: alice, to: bob, is: 100}": "expected a duration, or one that varies",
+            "- delay: {from: alice, to: bob, is: 5ms +- }": "expected a duration, or one that varies",
+            "- rate: {from: alice, to: bob, is: 0bit}": "expected a rate in bits a second, like 64kbit or 1.5Mbit",
+            "- rate: {from: alice, to: bob, is: 1MB}": "expected a rate in bits a second",
+            "- drop: {from: alice, to: bob, nth: 0}": "expected which of them from 1 to 1000000, got 0",
+            "- drop: {from: alice, to: bob, flags: syn}": "expected SYN, SYN-ACK, FIN, RST or ACK",
+            "- drop: {from: alice, to: bob, is: 10%}": 'unknown key "is" in a link',
+            "- corrupt: {from: alice, to: bob, is: 1%, silently: false}": "expected true",
+            "- {send: {alice: x}, for: 2s}": "for: says nothing about send; it goes with partition,",
             "- together: []": "at least 1",
             "- together: {send: {alice: x}}": "expected a list of steps, got a map",
             "- repeat: {times: 0, steps: [{note: x}]}": "expected a number of rounds from 1 to 100000, got 0",
             "- repeat: {steps: [{note: x}]}": "repeat needs times: (how often)",
             "- wait: 1s": "wait: needs a note: that says why; to wait for something, expect it",
             "- note: []": "expected a text, got a list",
-            **{f"- {later}": "comes with a later version of socklab; this one knows the faults partition, isolate, cut, reject and unplug" for later in COMES_LATER},
         }.items()
     },
 }  # fmt: skip
 
 ONLY_THE_PARSER_KNOWS = {
+    "that no packet arrives before it was sent": step("- delay: {from: alice, to: bob, is: 5ms +- 6ms}"),
+    "that links of one step have one fault": step(
+        "- loss: [{from: alice, to: bob, is: 1%}, {from: bob, to: alice, is: 2%}]"
+    ),
     "who the clients are": step("- send: {dave: x}"),
     "who the servers are": step("- kill: database"),
     "what was caught": step('- send: {alice: "{token}"}'),

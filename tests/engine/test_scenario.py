@@ -180,6 +180,7 @@ def test_names_that_would_be_unclear_are_refused(head: dict[str, str], said: str
         ("- cut: {from: carol, to: dora}", "there is no link from carol to dora, on the same host", "cut:"),
         ("- partition: [[alice], [alice, server]]", '"alice" is named twice in this step', "partition:"),
         ("- heal: [all, alice]", "all: stands alone", "all"),
+        ("- loss: {from: alcie, to: server, is: 10%}", 'no client or server "alcie". Did you mean "alice"?', "alcie"),
     ],
 )  # fmt: skip
 def test_a_step_that_names_nobody_is_refused(step: str, said: str, at: str) -> None:
