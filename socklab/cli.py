@@ -103,6 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser(
         "doctor", help="what this machine can do, and the fix for what it cannot", description=_doctor.__doc__
     )
+    doctor.add_argument(
+        "--measure",
+        action="store_true",
+        help="also measure every link fault, and every two at once, by packets counted at both ends (15 s)",
+    )
     doctor.set_defaults(run=_doctor)
     return parser
 
@@ -285,7 +290,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
     from socklab import doctor
 
-    return asyncio.run(doctor.examine())
+    return asyncio.run(doctor.examine(arguments.measure))
 
 
 def _talk(arguments: argparse.Namespace) -> int:

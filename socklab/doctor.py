@@ -12,8 +12,10 @@ from socklab.backends import LabError, Network, Node
 from socklab.links import NEEDS, what_links_can
 
 
-async def examine() -> int:
-    """Print what works and what does not. 0 if scenarios can be played at all, else 3."""
+async def examine(measure_links: bool = False) -> int:
+    """Print what works and what does not; with `measure_links` hold every link fault against packets counted at both ends.
+
+    0 if scenarios can be played at all (and what was measured is as asked), else 3."""
     from socklab.backends.netns import Netns
     from socklab.backends.process import Process
 
@@ -51,12 +53,39 @@ async def examine() -> int:
         print(f"{name:<{width}}  {state:<4} {first}")
         for line in rest:
             print(f"{'':<{width}}       {line}")
-    return 0 if any(name in ("process", "netns") and state == "ok" for name, state, _ in rows) else 3
+    if not any(name in ("process", "netns") and state == "ok" for name, state, _ in rows):
+        return 3
+    return await _measure() if measure_links else 0
+
+
+async def _measure() -> int:
+    from socklab.backends.netns import Netns
+    from socklab.measure import cases, measure
+
+    backend = Netns()
+    wrong = 0
+    try:
+        if reason := await backend.probe():
+            print(f"nothing to measure: {reason}")
+            return 3
+        asked = cases()
+        for put, measured in zip(asked, await measure(backend, asked), strict=True):
+            found = measured.wrong(put)
+            wrong += bool(found)
+            print(f"{'no ' if found else 'ok '} {measured}" + "".join(f"\n      {each}" for each in found))
+    except LabError as exc:
+        print(f"no  {exc}")
+        return 3
+    finally:
+        await backend.close()
+    return 3 if wrong else 0
 
 
 async def _docker() -> tuple[str, str, str]:
-    from socklab.backends.docker import Docker
-
+    try:
+        from socklab.backends.docker import Docker
+    except ImportError as exc:
+        return ("docker", "no", f"needs a Python package: pip install {exc.name}")
     backend = Docker()
     try:
         reason = await backend.probe()

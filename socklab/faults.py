@@ -126,7 +126,8 @@ def nft_ruleset(
             elif gated(links, pair):
                 first.append(f"{source} meta mark set {MARK + mark:#x}")
             if REJECT in faults and by_kernel(REJECT, faults[REJECT]):
-                note = f'comment "{REJECT} {mark}"'
+                # One that the gate has judged is counted there.
+                note = f'comment "{"refused" if gated(links, pair) else REJECT} {mark}"'
                 icmp = "icmpv6" if source.startswith("ip6") else "icmp"
                 refusal += [
                     f"{source} meta l4proto tcp counter reject with tcp reset {note}",

@@ -104,26 +104,30 @@ async def choose(on: str) -> tuple[Backend, str]:
     """A backend by its name (`socklab.BACKENDS`); `auto` is netns where it works, else process. Also: why not netns.
 
     Raises Unavailable."""
-    backend = _backend("netns" if on == "auto" else on)
-    reason = await backend.probe()
+    chosen = backend("netns" if on == "auto" else on)
+    reason = await chosen.probe()
     if reason is None:
-        return backend, ""
-    await backend.close()
+        return chosen, ""
+    await chosen.close()
     if on != "auto":
         raise Unavailable(reason)
-    return _backend("process"), reason
+    return backend("process"), reason
 
 
-def _backend(name: str) -> Backend:
-    """What a backend imports is imported when it is wanted."""
+def backend(name: str) -> Backend:
+    """A backend by its own name; what it imports is imported only then. Raises Unavailable."""
     match name:
         case "process":
             from socklab.backends.process import Process
 
             return Process()
         case "docker":
-            from socklab.backends.docker import Docker
-
+            try:
+                from socklab.backends.docker import Docker
+            except ImportError as exc:
+                raise Unavailable(
+                    f"playing on Docker needs a Python package: pip install {exc.name}"
+                ) from None
             return Docker()
         case "joined":
             from socklab.backends.joined import Joined

@@ -51,7 +51,7 @@ _HOOK_BY_IPTABLES = f"""*raw
 -A PREROUTING -m mark --mark {MARK:#x}/{_MARKS:#x} -j NFQUEUE --queue-num {QUEUE} --queue-bypass
 COMMIT
 """
-_COUNTED = re.compile(r'counter packets (\d+) .*comment "(cut|reject) (\d+)"')
+_COUNTED = re.compile(r'counter packets (\d+) .*comment "(cut|reject|refused) (\d+)"')
 _LOGGED = re.compile(r'log prefix "[^"]*" group \d+ snaplen \d+ queue-threshold \d+ ')
 
 
@@ -164,10 +164,13 @@ class Gate:
         links = {}
         for mark, link in self.links.items():
             counts = Counts(**vars(link.counts))
-            for kind, field in (("cut", "dropped"), ("reject", "refused")):
-                packets = self.rules_before.get((kind, mark), 0) + now.get((kind, mark), 0)
-                setattr(counts, field, getattr(counts, field) + packets)
-                counts.seen += packets
+            by_rules = {
+                kind: self.rules_before.get((kind, mark), 0) + now.get((kind, mark), 0)
+                for kind in ("cut", "reject", "refused")
+            }
+            counts.seen += by_rules["cut"] + by_rules["reject"]
+            counts.dropped += by_rules["cut"]
+            counts.refused += by_rules["reject"] + by_rules["refused"]
             links[self.names[mark]] = counts.to_json()
         return {"links": links, "lost": self.queue.lost() if self.queue is not None else 0}
 
@@ -203,7 +206,7 @@ class Gate:
         return True
 
     def counted_by_rules(self) -> dict[tuple[str, int], int]:
-        """(cut or reject, mark) → packets, of the rules in force."""
+        """(cut, reject or, of packets that we had judged before, refused; mark) → packets, of the rules in force."""
         try:
             listed = self.tables.run("list table inet socklab\n")
         except OSError:

@@ -37,8 +37,8 @@ def readable() -> Iterator[Path]:
         yield Path(folder)
 
 
-def test_an_ordinary_user_plays_on_netns_too(readable: Path) -> None:
-    """In a user namespace: networks, faults, names, and nothing asked of root."""
+def somebody_else(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run socklab as an ordinary user."""
     python = shutil.which("python3", path="/usr/bin:/bin")
     if (
         python is None
@@ -50,42 +50,70 @@ def test_an_ordinary_user_plays_on_netns_too(readable: Path) -> None:
         subprocess.run([*drop, "unshare", "-Urn", "true"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as exc:
         pytest.skip(f"no user namespaces for ordinary users here: {exc}")
-    argv = [
-        *drop,
-        python,
-        "-m",
-        "socklab.cli",
-        "play",
-        "-q",
-        "--no-runs",
-        "--on",
-        "netns",
-        "scenarios/isolation",
-        "scenarios/chat",
-    ]
-    done = subprocess.run(
-        argv,
-        cwd=readable,
+    return subprocess.run(
+        [*drop, python, "-m", "socklab.cli", *words],
+        cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
+    )
+
+
+def test_an_ordinary_user_plays_on_netns_too(readable: Path) -> None:
+    """In a user namespace: networks, faults, names, and nothing asked of root."""
+    done = somebody_else(
+        readable, "play", "-q", "--no-runs", "--on", "netns", "scenarios/isolation", "scenarios/chat"
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed on netns" in done.stdout
 
 
-def test_without_nftables_silence_still_works_and_reject_is_skipped(why_no_netns: str | None) -> None:
-    """Neighbour entries by iproute2 make the same silence; RST and ICMP need nftables, and the skip says how to get it."""
-    nft = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin")
-    if why_no_netns or nft is None or shutil.which("ip", path="/usr/sbin:/sbin:/usr/bin") is None:
-        pytest.skip(why_no_netns or "nft or ip is not here, so there is nothing to hide")
-    script = f"mount --bind /dev/null {nft} && exec {sys.executable} -m socklab.cli play --no-runs --on netns scenarios/isolation"
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True)
+@pytest.mark.timeout(300)
+def test_an_ordinary_user_has_every_link_fault(readable: Path) -> None:
+    """Each, and each two at once, held against packets counted at both ends."""
+    done = somebody_else(readable, "doctor", "--measure")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "  gate       ok" in done.stdout
+    assert "\nok  cut, delay 50ms +- 20ms: of 300 packets 300 lost" in done.stdout
+    assert "\nno " not in done.stdout
+
+
+def hidden(*patterns: str) -> str:
+    """A shell's words that hide these programs and libraries from what it starts next."""
+    folders = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/lib/*", "/lib/*")
+    return f"for f in {' '.join(f'{d}/{p}' for p in patterns for d in folders)}; do [ -e $f ] && mount --bind /dev/null $f; done; "
+
+
+def without(words: str, *patterns: str) -> subprocess.CompletedProcess[str]:
+    """Run socklab on a machine that lacks these."""
+    script = f"{hidden(*patterns)} exec {sys.executable} -m socklab.cli {words}"
+    return subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_without_nftables_link_faults_are_skipped_and_doctor_says_so(why_no_netns: str | None) -> None:
+    """The rest is played, and the skip says how to get them."""
+    if why_no_netns:
+        pytest.skip(why_no_netns)
+    gone = "libnftables.so.1*"
+    done = without("play --no-runs --on netns scenarios/isolation", gone)
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert " 0 failed" in done.stdout
-    skipped = [line for line in done.stdout.splitlines() if line.startswith("skip")]
-    assert skipped
-    assert all("refus" in line for line in skipped)
-    assert "needs reject, which needs nftables: apt install nftables" in done.stdout
+    assert "needs nftables to lose packets: apt install nftables" in done.stdout
+    doctor = without("doctor", gone).stdout
+    assert "  cut        no   needs nftables to lose packets: apt install nftables" in doctor
+
+
+def test_without_iptables_and_queues_of_nft_cuts_still_work(why_no_netns: str | None) -> None:
+    """Some kernels' nftables know no queue, and only iptables leads packets to the gate there."""
+    if why_no_netns:
+        pytest.skip(why_no_netns)
+    doctor = without("doctor", "xtables-nft-multi").stdout
+
+    assert "  cut        ok " in doctor
+    if "  gate       no " in doctor:
+        assert "apt install nftables iptables (or make deps)" in doctor
+    done = without("play -q --no-runs --on netns scenarios/isolation/two-camps.yaml", "xtables-nft-multi")
+    assert done.returncode == 0, done.stdout + done.stderr
