@@ -58,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where each run leaves its history (default: runs/)",
     )
+    play.add_argument("--no-capture", action="store_true", help="leave no packets beside the histories")
     play.add_argument("--results", type=Path, metavar="FILE", help="leave all verdicts in this file, as JSON")
     play.add_argument("--no-runs", action="store_true", help="leave nothing on disk")
     play.add_argument(
@@ -208,7 +209,12 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
     try:
         if instead:
             terminal.error(f"playing on {backend.name}, without network faults: {instead}")
-        options = Options(arguments.patience, arguments.seed, None if arguments.no_runs else arguments.runs)
+        options = Options(
+            arguments.patience,
+            arguments.seed,
+            None if arguments.no_runs else arguments.runs,
+            not arguments.no_capture,
+        )
         story = arguments.verbose or (len(selection.scenarios) == 1 and not arguments.quiet)
         async for result in player.play_all(selection.scenarios, backend, options, arguments.jobs):
             results.append(result)

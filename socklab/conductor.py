@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from socklab import faults
 from socklab.agents import Agent
@@ -27,6 +27,7 @@ from socklab.backends import (
     Network,
     Node,
 )
+from socklab.capture import Capture
 from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
 from socklab.language import FAULT_VERBS, LINK_VERBS
@@ -46,6 +47,7 @@ STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
 
 
 Undo = Callable[[], Coroutine[Any, Any, None]]
+T = TypeVar("T")
 
 
 @dataclass
@@ -63,6 +65,8 @@ class Options:
     patience: float = 1.0
     seed: int = 1
     runs: Path | None = None
+    capture: bool = True
+    """Leave the packets of a run beside its history."""
     on_event: Callable[[Event], None] | None = None
 
 
@@ -147,11 +151,13 @@ class _Play:
         self.agents: dict[str, Agent] = {}
         self.servers: dict[str, Server] = {}
         self.links: Links
+        self.capture: Capture | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self.folder: Path | None = None
         self.lab: Lab
         self._waiters: set[asyncio.Future[None]] = set()
         self._over = False
+        self._called: dict[str, str] = {}
         self._step: Step | None = None
 
     # ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -207,6 +213,8 @@ class _Play:
             )
         finally:
             # Also when this task is cancelled: what was made goes first.
+            if self.capture is not None:
+                result = await _unhurried(self._keep_packets(result))
             for agent in self.agents.values():
                 agent.close()
             await _end(self._ending)
@@ -238,6 +246,8 @@ class _Play:
                 return "reads the server's log or exit status, and its container is not ours: play it --on docker, on the host"
         if LINKS not in can and verbs & set(LINK_VERBS):
             return f"needs link faults ({', '.join(sorted(verbs & set(LINK_VERBS)))}), and the backend {name} has none: play it --on netns"
+        if LINKS not in can and self._asks_the_wire:
+            return f"needs to see the wire, and the backend {name} has none: play it --on netns"
         for service in self.services.values():
             if not service.command and IMAGES not in can:
                 return f'service "{service.name}" has no command in {self.topology.path.name}: its image brings it: play it --on docker'
@@ -246,6 +256,10 @@ class _Play:
             ):
                 return f"{service.name} listens on an AF_UNIX socket, which only programs on its own host reach: give each client beside: server"
         return ""
+
+    @property
+    def _asks_the_wire(self) -> bool:
+        return any(name == "wire" for step in self.scenario.walk() for name, _ in step.expects)
 
     def _cannot_here(self, lab: Lab) -> str:
         """What needs rules, or a client, on a node of this lab on which nothing can be run."""
@@ -379,6 +393,7 @@ class _Play:
                 *(server.start() for server in self.servers.values()),
                 *(self._start_agent(host) for host in hosts),
                 self.links.prepare(self._link_faults()),
+                self._begin_capture(),
             ]
         )
         for client in self.scenario.clients:
@@ -422,6 +437,66 @@ class _Play:
         """What the gates counted, where there were any."""
         if counts := await self.links.counts():
             self._record("counted", links=counts)
+
+    async def _begin_capture(self) -> None:
+        """Read all packets from here on, where that is possible and somebody wants them."""
+        asked = self._asks_the_wire
+        wanted = asked or (self.folder is not None and self.options.capture)
+        if not wanted or LINKS not in self.lab.can:
+            return
+        addresses = [
+            self.lab.address(host, network)
+            for host, node in self.nodes.items()
+            for network in node.networks
+            if self.lab.reachable(host)
+        ]
+        local = {self.hosts[client.name] for client in self.scenario.clients if client.beside}
+        capture = Capture(self._wire, self.folder if self.options.capture else None)
+        try:
+            await capture.begin(self.lab, addresses, sorted(local))
+        except LabError as exc:
+            capture.close()
+            if asked:
+                raise Lacking(f"needs to see the wire: {exc}") from None
+            self._record("note", text=f"no capture: {exc}")
+            return
+        self.capture = capture
+
+    def _wire(self, message: dict[str, Any]) -> None:
+        """What a capture tells of TCP."""
+        facts = {k: v for k, v in message.items() if k not in ("event", "t", "node")}
+        for end in ("from", "to"):
+            facts[end] = self._host_of(message[end], message["node"])
+        self._record("wire", t=message["t"], **facts)
+
+    def _host_of(self, address: str, seen_by: str) -> str:
+        """What the host with this address is called; somebody outside the lab by the address itself."""
+        if not self._called:
+            self._called = {
+                self.lab.address(host, network): self.links.names[host]
+                for host, node in self.nodes.items()
+                for network in node.networks
+            }
+        if address.startswith("127.") or address == "::1":
+            return self.links.names[seen_by]
+        return self._called.get(address, address)
+
+    async def _keep_packets(self, result: Result) -> Result:
+        """Leave them beside the history. What is missing is told with the result."""
+        assert self.capture is not None
+        try:
+            lost = await self.capture.finish()
+            if self.folder is not None and self.options.capture:
+                self.capture.write(self.folder / "capture.pcapng", self.history.events, self.links.names)
+        except LabError as exc:
+            note = f"no capture: {exc}"
+        except OSError as exc:
+            note = f"no capture: {exc.strerror}"
+        else:
+            note = f"the capture missed {lost} packets" if lost else ""
+        finally:
+            self.capture.close()
+        return replace(result, notes=(*result.notes, note)) if note else result
 
     async def _until(self, done: Callable[[], bool], limit: float) -> bool:
         """Wait for events until `done()`, at most `limit` seconds. Whether it came to be."""
@@ -728,6 +803,8 @@ class _Play:
         if not await self._until(waiting.settled, limit):
             # What lies in the clients' kernels by now was in time; on a busy machine the agent may not have read it yet.
             await self._sync([name for name, _ in waiting.watches if name in self.clients])
+            if self.capture is not None and any(name == "wire" for name, _ in waiting.watches):
+                await self.capture.sync()
         self.judge.conclude(waiting, limit)
 
     async def _quiet(self, name: str, window: float, step: Step) -> None:
@@ -905,11 +982,11 @@ async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _unhurried(coroutine: Coroutine[Any, Any, None]) -> None:
+async def _unhurried(coroutine: Coroutine[Any, Any, T]) -> T:
     """Finish this even when the task is cancelled meanwhile; the cancellation goes on afterwards."""
     task = asyncio.ensure_future(coroutine)
     try:
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
         raise

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from socklab.source import Map, Mark, Problem, Scalar, Seq, Tree, kind_of, nearest
@@ -324,17 +324,24 @@ class MapOf(Type):
     value: Type
     what: str = "a map"
     minimum: int = 1
+    named: Mapping[str, Type] = field(default_factory=dict)
+    """Keys whose values are of a type of their own."""
 
     def parse(self, tree: Tree) -> dict[Str, Any]:
         if not isinstance(tree, Map):
             raise self.wrong(tree)
         if len(tree.items) < self.minimum:
             raise Problem(tree.mark, f"expected {self.what}, got an empty map")
-        return {self.key.parse(key): self.value.parse(value) for key, value in tree.items}
+        return {
+            self.key.parse(key): self.named.get(key.text, self.value).parse(value)
+            for key, value in tree.items
+        }
 
     def schema(self) -> Schema:
+        named = {"properties": {name: type_.schema() for name, type_ in self.named.items()}}
         return {
             "type": "object",
+            **(named if self.named else {}),
             "propertyNames": self.key.key_schema(),
             "additionalProperties": self.value.schema(),
             "minProperties": self.minimum,
@@ -364,6 +371,8 @@ class Fields(Type):
     fields: Mapping[str, Field]
     what: str = "a map"
     one_of: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
+    """At least one of these stands."""
     needs: Mapping[str, tuple[str, ...]] | None = None
     """Key → keys of which it needs at least one beside it."""
 
@@ -386,6 +395,8 @@ class Fields(Type):
                 raise Problem(tree.mark, f"{self.what} needs {name}: ({known_field.about})")
         if self.one_of:
             self._exactly_one(tree, marks)
+        if self.any_of and not any(name in values for name in self.any_of):
+            raise Problem(tree.mark, f"{self.what} needs {' or '.join(f'{n}:' for n in self.any_of)}")
         for key_name, others in (self.needs or {}).items():
             if key_name in values and not any(other in values for other in others):
                 raise Problem(
@@ -413,6 +424,8 @@ class Fields(Type):
             schema["required"] = required
         if self.one_of:
             schema["oneOf"] = [{"required": [n]} for n in self.one_of]
+        if self.any_of:
+            schema["anyOf"] = [{"required": [n]} for n in self.any_of]
         conditions = [
             {"if": {"required": [key]}, "then": {"anyOf": [{"required": [o]} for o in others]}}
             for key, others in (self.needs or {}).items()

@@ -13,7 +13,7 @@ from socklab.history import Event, joined
 from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
 from socklab.scenario import Scenario, Step, plays
 from socklab.source import Source
-from socklab.verdict import Verdict, received
+from socklab.verdict import Verdict, on_the_wire, received
 
 JOIN_GRACE = 1.0  # seconds after a connect in which a line may pass a newcomer by (contract chat, clause 4)
 ASSERTING = {"expect", "quiet", "wait", "note"}
@@ -72,6 +72,7 @@ class Judge:
         self.inboxes = {
             **{name: Inbox(LINE) for name in servers},
             **{name: Inbox(framing) for name in self.clients},
+            "wire": Inbox(LINE),
         }
         self.events: list[Event] = []
         self.values: dict[str, str] = dict(scenario.values)
@@ -105,8 +106,9 @@ class Judge:
         if event.kind == "sent":
             said = joined(event.data["chunks"])
             self._release(lambda watch: watch.concerns(said))
-        if event.node in self.inboxes:
-            self.inboxes[event.node].feed(event)
+        where = "wire" if event.kind == "wire" else event.node
+        if where in self.inboxes:
+            self.inboxes[where].feed(event)
 
     def _release(self, may_come_again: Callable[[Watch], bool]) -> None:
         """What was to come once is judged by what came until now, if from here on it may rightly come again."""
@@ -142,7 +144,12 @@ class Judge:
             text for _, watch in told if (text := watch.reason or (watch.missing() if watch.several else ""))
         )
         came = "; ".join(
-            received(self.events, name) if name in self.clients else "(see the log)" for name, _ in told
+            received(self.events, name)
+            if name in self.clients
+            else on_the_wire(self.events)
+            if name == "wire"
+            else "(see the log)"
+            for name, _ in told
         )
         names = [name for name, _ in unmet]
         return Failed(

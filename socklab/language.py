@@ -33,7 +33,7 @@ from socklab.grammar import (
 )
 from socklab.source import Map, Mark, Problem, Scalar, Tree, nearest
 
-RESERVED = ("server", "everyone", "all", "from", "to", "between")
+RESERVED = ("server", "everyone", "all", "wire", "from", "to", "between")
 FAILURES = ("refused", "timed out", "unreachable", "reset")
 OPTIONS = (
     "nodelay",
@@ -238,6 +238,28 @@ def _is(type_: Type, about: str, example: str, **more: Field) -> Shapes:
 
 
 LINK = _link()
+ON_THE_WIRE = (
+    "retransmission",
+    "keepalive",
+    "zero window",
+    "window open",
+    "window probe",
+    "unreachable",
+)
+WIRE = Fields(
+    {
+        "from": Field(NAME, "whose packet"),
+        "to": Field(NAME, "to whom it was sent"),
+        "flags": Field(choice("SYN", "SYN-ACK", "FIN", "RST"), "a TCP segment of this kind"),
+        "is": Field(
+            choice(*ON_THE_WIRE), "what TCP did with it, or that it is ICMP's word of somebody unreachable"
+        ),
+        "count": _COUNT,
+        "once": _ONCE,
+    },
+    "what passes on the wire",
+    any_of=("flags", "is"),
+)
 GROUPS = ListOf(NAMES, 2, "a list of groups, like [[alice], [server]]")
 
 _types: dict[str, Type] = {}
@@ -250,7 +272,7 @@ VERBS: dict[str, Field] = {
         "send; done when the kernel has it all",
     ),
     "expect": Field(
-        MapOf(NAME, EXPECTATION, "clients with what they get, like {bob: hello}"),
+        MapOf(NAME, EXPECTATION, "clients with what they get, like {bob: hello}", named={"wire": WIRE}),
         "wait for it, up to the limit",
     ),
     "quiet": Field(

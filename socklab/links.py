@@ -40,7 +40,7 @@ class Links:
         self.now: faults.Links = {}
         self._lab = lab
         self._nodes = {node.name: node for node in nodes}
-        self._names = names
+        self.names = names
         self._seed = seed
         self._on_packet = on_packet
         self._closed = {name for name in self._nodes if not lab.reachable(name)}
@@ -95,7 +95,7 @@ class Links:
         links = {
             mark: {
                 "name": self.told(pair),
-                "key": faults.key(self._seed, *(self._names[name] for name in pair)),
+                "key": faults.key(self._seed, *(self.names[name] for name in pair)),
                 "faults": faults.gated(self.now, pair),
             }
             for pair, mark in mine.items()
@@ -119,7 +119,7 @@ class Links:
         return {link: {**of, "asked": asked[link]} for link, of in counts.items()}
 
     def told(self, pair: Pair) -> str:
-        return "→".join(self._names[name] for name in pair)
+        return "→".join(self.names[name] for name in pair)
 
     async def _gate(self, host: str) -> Agent:
         if host not in self._gates:

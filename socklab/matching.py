@@ -89,6 +89,9 @@ class Inbox:
             if event.data.get("closed"):
                 self._flush(event.t)
                 self.ended = "error"
+        elif kind == "wire":
+            words = [f"from:{event.data['from']}", f"to:{event.data['to']}", *event.data["words"]]
+            self.messages.append(Message(" ".join(words).encode(), event.t))
         elif kind == "log":
             self.messages.append(Message(str(event.data["text"]).encode(errors="surrogateescape"), event.t))
         elif kind == "spawned":
@@ -604,6 +607,8 @@ class _Matcher:
         """What of the message it is, for a capture; None where it does not match."""
         if self.kind == "any":
             return message.text
+        if self.kind == "wire":
+            return message.text if set(self.text.split()) <= set(message.text.split()) else None
         if self.kind == "is":
             return message.text if message.data == self.value else None
         if self.kind == "bytes":
@@ -622,7 +627,7 @@ class _Matcher:
 
     def could_be_in(self, data: bytes) -> bool:
         """Whether something sent could make a message that matches. True in doubt."""
-        return self.kind in ("any", "regex") or all(part in data for part in self._literals)
+        return self.kind in ("any", "regex", "wire") or all(part in data for part in self._literals)
 
     # streams
 
@@ -705,6 +710,8 @@ def joined_regex(matchers: list[_Matcher]) -> re.Pattern[str]:
 
 
 def expand_value(pattern: Pattern, values: Mapping[str, str]) -> str:
+    if pattern.kind == "wire":
+        return str(pattern.value)
     if isinstance(pattern.value, bytes):
         return repr(pattern.value)
     return expand_regex(pattern.value, values) if pattern.kind == "regex" else expand(pattern.value, values)

@@ -36,13 +36,15 @@ class Pattern:
     """What a single message is held against."""
 
     kind: str
-    """contains, is, regex, bytes or any"""
+    """contains, is, regex, bytes, any; or wire: words that all stand in what was seen on the wire"""
     value: str | bytes = ""
     """A text may hold {placeholders}."""
 
     def __str__(self) -> str:
         if self.kind == "any":
             return "any message"
+        if self.kind == "wire":
+            return f"on the wire {self.value!s}"
         if isinstance(self.value, bytes):
             return f"the bytes {self.value[:40]!r}" + ("…" if len(self.value) > 40 else "")
         if self.kind == "regex":
@@ -638,7 +640,10 @@ class _Reader:
     def _read_expect(self, step: Step, value: Any, record: Record) -> Step:
         expects: list[tuple[str, Expectation]] = []
         for name, content in value.items():
-            expectation = self._expectation(content)
+            expectation = self._on_wire(content) if name == "wire" else self._expectation(content)
+            if name == "wire":
+                expects.append(("wire", expectation))
+                continue
             of_server = expectation.log or expectation.kind == "exit"
             if name in self.servers:
                 if not of_server:
@@ -659,6 +664,21 @@ class _Reader:
                 expects.append((client, expectation))
         self._no_doubles([name for name, _ in expects], next(iter(value)).mark)
         return replace(step, expects=tuple(expects))
+
+    def _on_wire(self, record: Record) -> Expectation:
+        """The wire knows hosts, not programs: clients on one host are one there."""
+        words = []
+        for end in ("from", "to"):
+            if end in record:
+                (node,) = self._node(record[end])[:1]
+                words.append(f"{end}:{self._host(node)}")
+        words += [str(record[key]).replace(" ", "-") for key in ("flags", "is") if key in record]
+        return Expectation(
+            "sequence",
+            (Pattern("wire", " ".join(words)),),
+            record.get("count", 1),
+            once=record.get("once", False),
+        )
 
     def _expectation(self, content: Any) -> Expectation:
         if isinstance(content, list):

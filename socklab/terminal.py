@@ -162,6 +162,11 @@ def _event_text(event: Event) -> tuple[str, str] | None:
         case "packet":
             by = "" if data["by"] == data["fate"] else f" ({data['by']})"
             return f"{data['from']} → {data['to']}", f"packet {data['fate']}{by}: {safe(str(data['what']))}"
+        case "wire":
+            return (
+                f"{data['from']} ⇢ {data['to']}",
+                f"wire: {' '.join(data['words'])} ({safe(str(data['what']))})",
+            )
         case "counted":
             return "packets", "; ".join(counted(link, of) for link, of in data["links"].items())
         case "signalled":

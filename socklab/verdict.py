@@ -106,6 +106,15 @@ def received(events: Iterable[Event], client: str, since: int = 0, most: int = 4
     return f"{client}: {' '.join(parts + endings) if chunks else 'nothing, then ' + ', '.join(endings)}"
 
 
+def on_the_wire(events: Iterable[Event], most: int = 6) -> str:
+    """The last of what TCP did, for a person."""
+    told = [
+        f"{e.data['from']}→{e.data['to']} {' '.join(e.data['words'])}" for e in events if e.kind == "wire"
+    ]
+    more = f"… {len(told) - most} more, then " if len(told) > most else ""
+    return f"on the wire: {more}{', '.join(told[-most:]) or 'nothing of the kind'}"
+
+
 def server_log(events: Iterable[Event], most: int = 3) -> str:
     """The server's last words: what it logged and how it ended."""
     lines: list[str] = []

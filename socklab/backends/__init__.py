@@ -72,7 +72,7 @@ class Completed:
     stderr: str
 
 
-Inside = Literal["agent", "gate"]
+Inside = Literal["agent", "gate", "capture"]
 """The scripted client (clients/agent.py), and what judges the packets that come to a node (inside/gate.py)."""
 
 OnLine = Callable[[str, bytes, int], None]
@@ -119,6 +119,11 @@ class Lab(Protocol):
 
     async def inside(self, node: str, program: Inside) -> socket.socket:
         """Start one of our own programs on a node; the socket is its control stream (JSON lines). Closing it ends the program."""
+
+    async def capture(self, local: Sequence[str]) -> list[tuple[str, socket.socket]]:
+        """Begin to read what every node sends; of those in `local` also what their programs say to one another.
+
+        Streams of inside/capture.py, each with the node that it means where it names none. Raises LabError."""
 
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         """Run a command inside a node's network, as its administrator, to its end (nft, ip, …).

@@ -410,6 +410,9 @@ class DockerLab:
         pod.touched |= program == "gate"
         return await pod.remote.inside(program)
 
+    async def capture(self, local: Sequence[str]) -> list[tuple[str, socket.socket]]:
+        return [(node, await self.inside(node, "capture")) for node in self._pods]
+
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         self._pods[node].touched = True
         return await self._pods[node].remote.run(argv, input, limit)

@@ -226,11 +226,17 @@ class EmbeddedLab:
         return Program(node, tuple(argv), self._outer_pid(node, answer, descriptors), exited)
 
     async def inside(self, node: str, program: Inside) -> socket.socket:
+        return await self._inside(node, {"which": program})
+
+    async def capture(self, local: Sequence[str]) -> list[tuple[str, socket.socket]]:
+        return [("", await self._inside(None, {"which": "capture", "local": list(local)}))]
+
+    async def _inside(self, node: str | None, which: Mapping[str, Any]) -> socket.socket:
         ours, theirs = socket.socketpair()
         number = next(self._numbers)
         try:
             answer, descriptors = await self._ask(
-                number, {"do": "inside", "which": program, "program": number, "node": node}, [theirs.fileno()]
+                number, {"do": "inside", "program": number, "node": node, **which}, [theirs.fileno()]
             )
         except BaseException:
             ours.close()
@@ -426,10 +432,10 @@ class EmbeddedLab:
             running.ended(-signal.SIGKILL)
         self._running.clear()
 
-    def _outer_pid(self, node: str, answer: dict[str, Any], descriptors: list[int]) -> int:
+    def _outer_pid(self, node: str | None, answer: dict[str, Any], descriptors: list[int]) -> int:
         """The process's number as we see it, from its pidfd (pidfd_open(2)); the tables that came beside it are kept."""
         handle, *rest = descriptors
-        if rest:
+        if rest and node is not None:
             diagnosis, *tables = rest
             self._diagnoses[node] = socket.socket(fileno=diagnosis)
             self._tables[node] = [

@@ -309,6 +309,9 @@ class JoinedLab:
             self._touched.add(node)
         return await self._joined[node].remote.inside(program)
 
+    async def capture(self, local: Sequence[str]) -> list[tuple[str, socket.socket]]:
+        return [(node, await self.inside(node, "capture")) for node in self._joined]
+
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         self._touched.add(node)
         return await self._joined[node].remote.run(argv, input, limit)

@@ -24,6 +24,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -98,7 +99,8 @@ class Keeper:
         if child:
             control.close()
             self.labs[child] = message["lab"]
-            gate()  # while the lab is being laid out; it may soon be wanted
+            for name in ("capture", "gate"):
+                ours(name)  # while the lab is being laid out: they may soon be wanted
             return
         try:
             self.control.close()
@@ -125,12 +127,12 @@ class Keeper:
                 send(self.control, {"gone": self.labs.pop(pid)})
 
 
-def gate() -> Any:
-    """What judges the packets of a node, read once; its parts find one another as a package."""
+def ours(name: str) -> Any:
+    """One of the programs in inside/, read once; their parts find one another as a package."""
     root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     if root not in sys.path:
         sys.path.append(root)
-    return importlib.import_module("socklab.inside.gate")
+    return importlib.import_module(f"socklab.inside.{name}")
 
 
 def _give_up(control: socket.socket, exc: BaseException) -> None:
@@ -151,6 +153,8 @@ class Lab:
         self.isolated = message["kind"] == "netns"
         self.message = message
         self.namespaces: dict[str, int] = {}
+        self.switch = -1  # the network namespace of the bridges
+        self.ports: dict[str, tuple[str, str]] = {}  # port of a bridge → node and device at its other end
         self.hosts: dict[str, str] = {}  # node → its hosts file
         self.programs: dict[int, int] = {}
         self.tables_sent: set[str] = set()
@@ -219,7 +223,8 @@ class Lab:
 
     def lay_out(self) -> None:
         """A bridge for each network in our own network namespace, and a namespace for each node."""
-        switch = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        switch = self.switch = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        _no_own_addresses()
         bridges = Links()
         index: dict[str, int] = {}
         bridges.up(1)  # lo
@@ -232,6 +237,7 @@ class Lab:
         for node in self.message["nodes"]:
             linux.unshare(linux.CLONE_NEWNET)
             self.namespaces[node["name"]] = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+            _no_own_addresses()
             links = Links()
             links.up(1)
             for number, (network, address) in enumerate(node["addresses"]):
@@ -241,6 +247,7 @@ class Lab:
                 links.add_address(device, address, 16)
                 links.up(device)
                 ports.append((port, network))
+                self.ports[port] = (node["name"], f"eth{number}")
                 ends.append((links, device))
         linux.setns(switch, linux.CLONE_NEWNET)
         for port, network in ports:
@@ -251,7 +258,6 @@ class Lab:
         for links in {id(links): links for links, _ in ends}.values():
             links.close()
         bridges.close()
-        os.close(switch)
         self.write_hosts()
 
     def write_hosts(self) -> None:
@@ -298,8 +304,7 @@ class Lab:
         number, node = message["program"], message["node"]
         report, problem = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
-        if message["do"] == "inside":
-            serve = self.agent.serve if message["which"] == "agent" else gate().serve
+        serve = self.serve(message) if message["do"] == "inside" else None
         child = os.fork()
         if child == 0:
             stage = "enter its node"
@@ -308,16 +313,17 @@ class Lab:
                 self.control.close()
                 _die_with(parent)
                 os.setsid()
-                self.enter(node)
+                if node is not None:
+                    self.enter(node)
                 signal.set_wakeup_fd(-1)
                 for which in _RESET:
                     signal.signal(which, signal.SIG_DFL)
-                if message["do"] == "inside":
+                if serve is not None:
                     signal.signal(
                         signal.SIGPIPE, signal.SIG_IGN
                     )  # as in every Python: EPIPE is an error to be told
                     os.close(problem)
-                    serve(descriptors[0], descriptors[0])
+                    serve(descriptors[0])
                     os._exit(0)
                 stage = f"enter the folder {message['cwd']}"
                 os.chdir(message["cwd"])
@@ -342,15 +348,15 @@ class Lab:
             finally:
                 os._exit(127)
         os.close(problem)
-        failed = b"" if message["do"] == "inside" else _read_all(report)
+        complaint = b"" if serve is not None else _read_all(report)
         os.close(report)
-        if failed:
+        if complaint:
             os.waitpid(child, 0)
-            send(self.control, {"program": number, **json.loads(failed)})
+            send(self.control, {"program": number, **json.loads(complaint)})
             return
         self.programs[child] = number
         handle = os.pidfd_open(child)
-        tables = self.tables(node)
+        tables = self.tables(node) if node is not None else []
         send(
             self.control,
             {"program": number, "started": True, "tables": node if tables else None},
@@ -358,6 +364,18 @@ class Lab:
         )
         for each in (handle, *tables):
             os.close(each)
+
+    def serve(self, message: dict[str, Any]) -> Callable[[int], None]:
+        """What one of our own programs runs on its stream."""
+        if message["which"] == "capture":
+            capture, local = ours("capture"), message["local"]
+            return lambda fd: capture.serve_lab(fd, self.move, self.ports, local)
+        program = self.agent if message["which"] == "agent" else ours(message["which"])
+        return lambda fd: program.serve(fd, fd)
+
+    def move(self, node: str | None) -> None:
+        """Be in the network of a node, or of the switch."""
+        linux.setns(self.namespaces[node] if node is not None else self.switch, linux.CLONE_NEWNET)
 
     def tables(self, node: str) -> list[int]:
         """What reads a node's sockets: a netlink socket for sock_diag(7), and the tables of proc(5), open, for whoever has
@@ -453,6 +471,14 @@ def _wait_until_up(ends: list[tuple[Links, int]]) -> None:
             if time.monotonic() > deadline:
                 raise OSError(errno.ETIMEDOUT, f"an interface is not up after {LINK_LIMIT} s")
             time.sleep(0.001)  # the kernel tells by an event, too; it is nearly always up at the first look
+
+
+def _no_own_addresses() -> None:
+    """No IPv6 address that the kernel makes up by itself, and nobody is asked whether it is taken (ip-sysctl: addr_gen_mode)."""
+    try:
+        _write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1")
+    except OSError:
+        pass  # no IPv6 here, or /proc/sys is read-only; then such packets stand in the capture
 
 
 def _open_table(path: str) -> int:

@@ -1,14 +1,14 @@
 """The program of a node that is a container: it runs the scripted client, the gate, and commands in the node's network.
 
     conductor ── one stream ── node ─┬─ agent (clients/agent.py, a fork)
-                                     ├─ gate (socklab/inside/gate.py, a fork)
+                                     ├─ gate, capture (socklab/inside, forks)
                                      └─ ip
 
 Standard library only; started as `node.py AGENT_FILE` on stdin and stdout, where it ends with the stream and, as PID 1, takes
 along all that is in the container; or with `--join FOLDER` on a connection to the conductor, one conductor after another.
 
-Each line on the stream begins with the letter of whom it belongs to: `a` the agent, `g` the gate (their own JSON lines, passed on
-as they are), `n` the node: {"id": 1, "do": …} is answered by {"id": 1, "ok": …}.
+Each line on the stream begins with the letter of whom it belongs to: `a` the agent, `g` the gate, `c` the capture (their own JSON lines,
+passed on as they are), `n` the node: {"id": 1, "do": …} is answered by {"id": 1, "ok": …}.
 """
 
 from __future__ import annotations
@@ -270,12 +270,6 @@ def load(path: str) -> Any:
     return module
 
 
-def load_gate(root: str) -> Any:
-    """The gate, whose parts find one another as a package."""
-    sys.path.append(root)
-    return importlib.import_module("socklab.inside.gate")
-
-
 def dial(folder: str, hello: dict[str, Any], serve: Serve) -> None:
     """Find the conductor by what it wrote into the folder, say who we are, serve it until it goes; then the next one."""
     pause, told = FIRST_PAUSE, False
@@ -333,8 +327,10 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the conductor's to hear
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
-    gate = load_gate(os.path.dirname(os.path.abspath(__file__)))
-    serve: Serve = {"agent": load(arguments.agent).serve, "gate": gate.serve}
+    sys.path.append(os.path.dirname(os.path.abspath(__file__)))  # where socklab/ is, in the image
+    serve: Serve = {"agent": load(arguments.agent).serve}
+    for name in ("capture", "gate"):
+        serve[name] = importlib.import_module(f"socklab.inside.{name}").serve
     if arguments.join:
         hello = {
             "name": socket.gethostname(),
