@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     _lab_options(play)
     play.add_argument("--service", metavar="NAME", help="only the plays with this service under test")
     play.add_argument(
-        "--jobs", type=_positive, metavar="N", help="so many plays at once (default: three for each core)"
+        "--jobs", type=_positive, metavar="N", help="so many plays at once (default: four for each core)"
     )
     play.add_argument(
         "--seed",

@@ -35,6 +35,7 @@ from socklab.links import Change, Links
 from socklab.matching import DATAGRAM, LINE, Inbox
 from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
+from socklab.sockets import Socket, as_seen
 from socklab.topology import Service, Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict, likely_cause, server_log
 
@@ -158,6 +159,8 @@ class _Play:
         self._waiters: set[asyncio.Future[None]] = set()
         self._over = False
         self._called: dict[str, str] = {}
+        self._ports: dict[str, tuple[int, int]] = {}
+        """Of each client's latest connection: its own port and the server's."""
         self._step: Step | None = None
 
     # ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -268,6 +271,9 @@ class _Play:
             if not lab.reachable(self.hosts[client.name]):
                 return f"needs {client.name} on the server's own host, where its gate is; {gates}"
         for step in self.scenario.walk():
+            asked = [self.hosts[who] for who, _, _ in step.sockets]
+            if any(not lab.reachable(host) for host in asked):
+                return f"asks the kernel of a server, which its gate does; {gates}"
             if step.verb in ("unplug", "plug") and any(not lab.reachable(self.hosts[n]) for n in step.names):
                 return f"needs to unplug a server, which its gate does; {gates}"
         return ""
@@ -559,6 +565,8 @@ class _Play:
                 await _all(self._send(self.clients[name], payloads, limit) for name, payloads in step.sends)
             case "expect":
                 await self._expect(step, limit)
+            case "sockets":
+                await self._sockets(step, limit)
             case "quiet":
                 await _all(self._quiet(name, window, step) for name, window in step.windows)
             case "half-close" | "close" | "abort" | "stall" | "read" | "set":
@@ -675,6 +683,8 @@ class _Play:
             client.open = bool(reply["ok"])
             if reply["ok"]:
                 facts = {"protocol": kind, "local": reply.get("local"), "remote": reply.get("remote", to)}
+                if kind == "tcp":
+                    self._ports[client.name] = (reply["local"][1], reply["remote"][1])
                 self._record(
                     "connected", client.name, int(reply["t"]), **facts, connection=client.inbox.connection + 1
                 )
@@ -813,6 +823,37 @@ class _Play:
         await self._until(lambda: self.judge.broke_silence(name), window)
         await self._sync([name])
         self.judge.conclude_quiet(name, window, step)
+
+    async def _sockets(self, step: Step, limit: float) -> None:
+        """Ask the kernels again and again, for they tell nobody when a state changes."""
+        deadline = time.monotonic() + limit
+        pause = 0.001
+        seen: dict[tuple[str, str], Any] = {}
+        while True:
+            for who, peer, _ in step.sockets:
+                now = as_seen(await self._rows(who, peer))
+                if seen.get((who, peer)) != now:
+                    seen[who, peer] = now
+                    self._record("sockets", who, peer=peer, **now)
+            if not self.judge.unlike(step) or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, 0.02)
+        self.judge.conclude_sockets(step, limit)
+
+    async def _rows(self, who: str, peer: str) -> list[Socket]:
+        """The sockets by which a client or server is connected to another, or a server listens."""
+        if peer == "listen":
+            return await self.servers[who].listening()
+        client = peer if who in self.servers else who
+        if client not in self._ports:
+            return []
+        (local, remote) = self._ports[client]
+        table = await self.lab.sockets(self.hosts[who])
+        ends = (remote, local) if who in self.servers else (local, remote)
+        return [
+            row for row in table.rows if row.protocol == "tcp" and ends == (row.local_port, row.remote_port)
+        ]
 
     # other verbs of clients
 

@@ -298,6 +298,26 @@ class Rate(Type):
 
 
 @dataclass(frozen=True)
+class Amount(Type):
+    """A whole number, or a bound such as `> 0`; as it is written."""
+
+    what: str = "a number, or a bound like > 0 or <= 5"
+
+    def parse(self, tree: Tree) -> Str:
+        number = whole_number(tree)
+        if number is not None and 0 <= number <= MAX_SIZE:
+            return Str.of(Scalar(str(number), True, tree.mark))
+        if not isinstance(tree, Scalar) or not re.fullmatch(r"(>=|<=|>|<) ?[0-9]{1,9}", tree.text):
+            raise self.wrong(tree)
+        return Str.of(tree)
+
+    def schema(self) -> Schema:
+        number = {"type": "integer", "minimum": 0, "maximum": MAX_SIZE}
+        bound = {"type": "string", "pattern": "^(>=|<=|>|<) ?[0-9]{1,9}$"}
+        return {"anyOf": [number, bound, _WITH_VARIABLE]}
+
+
+@dataclass(frozen=True)
 class ListOf(Type):
     item: Type
     minimum: int = 1

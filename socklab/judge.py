@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from socklab.history import Event, joined
 from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
 from socklab.scenario import Scenario, Step, plays
+from socklab.sockets import GONE, fits, told, told_bounds
 from socklab.source import Source
 from socklab.verdict import Verdict, on_the_wire, received
 
 JOIN_GRACE = 1.0  # seconds after a connect in which a line may pass a newcomer by (contract chat, clause 4)
-ASSERTING = {"expect", "quiet", "wait", "note"}
+ASSERTING = {"expect", "quiet", "sockets", "wait", "note"}
 """Verbs that do nothing to the lab; `quiet` counts from the beginning of the last step that did something."""
 
 
@@ -79,6 +81,7 @@ class Judge:
         self._guards: list[_Guard] = []
         self._begun: dict[str, int] = {}
         self._acted = 0
+        self._tables: dict[tuple[str, str], Mapping[str, Any]] = {}
         self._said: list[int] = []
         self._joined: list[int] = []
         self._ends_expected: set[str] = set()
@@ -106,6 +109,8 @@ class Judge:
         if event.kind == "sent":
             said = joined(event.data["chunks"])
             self._release(lambda watch: watch.concerns(said))
+        if event.kind == "sockets":
+            self._tables[event.node, event.data["peer"]] = event.data
         where = "wire" if event.kind == "wire" else event.node
         if where in self.inboxes:
             self.inboxes[where].feed(event)
@@ -201,6 +206,27 @@ class Judge:
             texts = " ".join(shown(m.data) for m in came[:4])
             raise Failed(f"{name}: nothing for {window:g}s", f"{name}: {texts}", [name], step)
 
+    # sockets
+
+    def unlike(self, step: Step) -> list[tuple[str, str, Mapping[str, str]]]:
+        """What of a `sockets` step the kernel has not said, by what it said last."""
+        return [
+            (who, peer, wanted)
+            for who, peer, wanted in step.sockets
+            if not fits(wanted, self._tables.get((who, peer), {"state": GONE}))
+        ]
+
+    def conclude_sockets(self, step: Step, limit: float) -> None:
+        """Raises Failed with what the kernel said instead."""
+        if unlike := self.unlike(step):
+            expected = "; ".join(
+                f"{who}: its socket to {peer} {told_bounds(wanted)}" for who, peer, wanted in unlike
+            )
+            got = "; ".join(
+                f"{who}: {told(self._tables.get((who, peer), {'state': GONE}))}" for who, peer, _ in unlike
+            )
+            raise Failed(f"{expected}, within {limit:g}s", got, [who for who, _, _ in unlike], step)
+
     # the end
 
     def conclude_play(self) -> None:
@@ -251,6 +277,8 @@ def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[st
             waiting[path] = judge.expect(step)
         else:
             judge.conclude(waiting.pop(path), step.within or 0.0)
+    elif step.verb == "sockets" and phase != "begin":
+        judge.conclude_sockets(step, step.within or 0.0)
     elif step.verb == "quiet" and phase != "begin":
         for name, window in step.windows:
             judge.conclude_quiet(name, window, step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from socklab.grammar import (
+    Amount,
     Duration,
     Field,
     Fields,
@@ -33,7 +34,7 @@ from socklab.grammar import (
 )
 from socklab.source import Map, Mark, Problem, Scalar, Tree, nearest
 
-RESERVED = ("server", "everyone", "all", "wire", "from", "to", "between")
+RESERVED = ("server", "everyone", "all", "wire", "listen", "from", "to", "between")
 FAILURES = ("refused", "timed out", "unreachable", "reset")
 OPTIONS = (
     "nodelay",
@@ -238,6 +239,25 @@ def _is(type_: Type, about: str, example: str, **more: Field) -> Shapes:
 
 
 LINK = _link()
+STATE = choice(
+    *("ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"),
+    *("CLOSE_WAIT", "LAST_ACK", "CLOSING", "LISTEN", "gone"),
+)
+AMOUNT = Amount()
+SOCKET = Shapes(
+    "a state like ESTABLISHED or gone, or a map with state:, send-q:, recv-q: or accept-queue:",
+    scalar=STATE,
+    map=Fields(
+        {
+            "state": Field(STATE, "the state of the connection (RFC 9293); gone: the kernel has none"),
+            "send-q": Field(AMOUNT, "bytes that were sent and are not acknowledged"),
+            "recv-q": Field(AMOUNT, "bytes that came and nobody has read"),
+            "accept-queue": Field(AMOUNT, "connections that wait for accept() (listen)"),
+        },
+        "a socket",
+        any_of=("state", "send-q", "recv-q", "accept-queue"),
+    ),
+)
 ON_THE_WIRE = (
     "retransmission",
     "keepalive",
@@ -274,6 +294,10 @@ VERBS: dict[str, Field] = {
     "expect": Field(
         MapOf(NAME, EXPECTATION, "clients with what they get, like {bob: hello}", named={"wire": WIRE}),
         "wait for it, up to the limit",
+    ),
+    "sockets": Field(
+        MapOf(NAME, MapOf(NAME, SOCKET, "peers with a state"), "whose kernel is asked, and of which sockets"),
+        "wait until the kernel's own table says this of a connection (or of the listening socket: listen)",
     ),
     "quiet": Field(
         MapOf(NAME, Duration(), "clients with a window, like {bob: 200ms}"), "nothing comes within the window"
@@ -367,8 +391,6 @@ VERBS: dict[str, Field] = {
     ),
     "wait": Field(Duration(), "let time pass (rare: a note: says why)"),
 }
-LATER = ("sockets",)
-"""Verbs of the language that this version does not play."""
 MODIFIERS: dict[str, Field] = {
     "within": Field(Duration(), "the limit of this step (default 2s)"),
     "during": Field(STEPS, "undo this fault after these steps"),
@@ -394,7 +416,7 @@ FAULT_VERBS = (
 )
 """What puts a fault on links."""
 MODIFIES = {
-    "within": ("connect", "send", "expect", "stop", "kill", "restart"),
+    "within": ("connect", "send", "expect", "sockets", "stop", "kill", "restart"),
     "during": (*FAULT_VERBS, "unplug", "pause", "stall"),
     "for": FAULT_VERBS,
     "as": ("expect",),
@@ -425,11 +447,6 @@ class StepType(Type):
         marks: dict[str, Mark] = {}
         for key, value in tree.items:
             word = key.text
-            if word in LATER:
-                raise Problem(
-                    key.mark,
-                    f"{word}: comes with a later version of socklab",
-                )
             if word not in VERBS and word not in allowed:
                 close = nearest(word, [*VERBS, *allowed])
                 raise Problem(

@@ -163,5 +163,5 @@ async def play_all(
 
 
 def default_jobs() -> int:
-    """Plays mostly wait for one another's messages, so there may be more of them than cores."""
-    return 3 * len(os.sched_getaffinity(0))
+    """Plays mostly wait, for messages and for the kernel, so there may be more of them than cores."""
+    return 4 * len(os.sched_getaffinity(0))

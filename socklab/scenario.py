@@ -133,6 +133,8 @@ class Step:
     expects: tuple[tuple[str, Expectation], ...] = ()
     windows: tuple[tuple[str, float], ...] = ()
     options: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    sockets: tuple[tuple[str, str, Mapping[str, str]], ...] = ()
+    """Whose kernel, its peer (or `listen`), and what is wanted of the socket."""
     links: tuple[tuple[str, str], ...] = ()
     """Directed pairs of names; for heal: empty means all."""
     fault: Mapping[str, Any] = field(default_factory=dict)
@@ -769,6 +771,35 @@ class _Reader:
                 self._must_be_connected(client, name.mark, "quiet")
                 windows.append((client, seconds))
         return replace(step, windows=tuple(windows))
+
+    def _read_sockets(self, step: Step, value: Any, record: Record) -> Step:
+        wanted = []
+        for name, peers in value.items():
+            (who,) = self._one_node(name)
+            for peer, content in peers.items():
+                if peer == "listen":
+                    if who not in self.servers:
+                        raise Problem(peer.mark, f'listen: is asked of a server, not of "{name}"')
+                    other = "listen"
+                else:
+                    (other,) = self._one_node(peer)
+                    if (who in self.servers) == (other in self.servers):
+                        raise Problem(
+                            peer.mark, f"a connection is between a client and a server, not {who} and {other}"
+                        )
+                    if self.datagrams:
+                        raise Problem(
+                            peer.mark, "UDP has no connections; ask for the server's own socket: listen"
+                        )
+                fields = {"state": content} if isinstance(content, Str) else content
+                wanted.append((who, other, {str(key): str(value) for key, value in fields.items()}))
+        return replace(step, sockets=tuple(wanted))
+
+    def _one_node(self, name: Str) -> tuple[str, ...]:
+        nodes = self._node(name)
+        if len(nodes) != 1:
+            raise Problem(name.mark, f'"{name}" is more than one; a socket belongs to one')
+        return nodes
 
     def _read_set(self, step: Step, value: Any, record: Record) -> Step:
         options = []

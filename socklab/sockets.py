@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ipaddress
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 STATES = {
     0x01: "ESTABLISHED",
@@ -25,6 +26,7 @@ STATES = {
     0x0B: "CLOSING",
     0x0C: "NEW_SYN_RECV",
 }
+GONE = "gone"
 _UNIX_LISTENING = 0x10000  # __SO_ACCEPTCON in /proc/net/unix
 
 
@@ -65,6 +67,54 @@ class SocketTable:
     def parse(cls, tables: Iterable[tuple[str, str]]) -> SocketTable:
         """From pairs of (protocol, the text of /proc/net/{tcp,tcp6,udp,udp6,unix}); protocol is tcp, udp or unix."""
         return cls(tuple(row for protocol, text in tables for row in _rows(protocol, text)))
+
+
+def fits(wanted: Mapping[str, str], seen: Mapping[str, Any]) -> bool:
+    """Whether a socket is as a scenario wants it: its state, and its queues as numbers or bounds (`> 0`)."""
+    for name, value in wanted.items():
+        if name == "state":
+            if seen["state"] != value:
+                return False
+        elif not _holds(value, int(seen.get(name, 0))) or seen["state"] == GONE:
+            return False
+    return True
+
+
+def _holds(bound: str, number: int) -> bool:
+    sign = bound.rstrip("0123456789").strip()
+    limit = int(bound.lstrip("<>= "))
+    return {
+        "": number == limit,
+        ">": number > limit,
+        "<": number < limit,
+        ">=": number >= limit,
+        "<=": number <= limit,
+    }[sign]
+
+
+def as_seen(rows: Iterable[Socket]) -> dict[str, Any]:
+    """What is told of one socket; of none: that it is gone."""
+    row = next(iter(rows), None)
+    if row is None:
+        return {"state": GONE}
+    if row.state == "LISTEN":
+        return {"state": row.state, "accept-queue": row.rx_queue}
+    return {"state": row.state, "send-q": row.tx_queue, "recv-q": row.rx_queue}
+
+
+def told(seen: Mapping[str, Any]) -> str:
+    """`ESTABLISHED, send-q 4096`"""
+    queues = [
+        f"{name} {value}" for name, value in seen.items() if name.endswith(("-q", "-queue")) and value != 0
+    ]
+    return ", ".join([str(seen["state"]), *queues] if "state" in seen else queues)
+
+
+def told_bounds(wanted: Mapping[str, str]) -> str:
+    """`ESTABLISHED with send-q > 0`"""
+    state = wanted.get("state", "")
+    queues = " and ".join(f"{name} {value}" for name, value in wanted.items() if name != "state")
+    return f"{state} with {queues}" if state and queues else state or f"with {queues}"
 
 
 def _rows(protocol: str, text: str) -> Iterator[Socket]:

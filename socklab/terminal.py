@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from socklab.history import Event, from_wire
 from socklab.matching import shown
+from socklab.sockets import told
 from socklab.verdict import Result, Verdict
 
 _COLOURS = {Verdict.PASS: "32", Verdict.FAIL: "1;31", Verdict.ERROR: "1;35", Verdict.SKIP: "33"}
@@ -167,6 +168,9 @@ def _event_text(event: Event) -> tuple[str, str] | None:
                 f"{data['from']} ⇢ {data['to']}",
                 f"wire: {' '.join(data['words'])} ({safe(str(data['what']))})",
             )
+        case "sockets":
+            whose = "listening socket" if data["peer"] == "listen" else f"socket to {data['peer']}"
+            return f"{node}", f"kernel: {whose} {told(data)}"
         case "counted":
             return "packets", "; ".join(counted(link, of) for link, of in data["links"].items())
         case "signalled":

@@ -41,7 +41,7 @@ _BLOCK = 1 << 17
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _V2 = 263, 5, 6, 10, 1
 _ETH_P_ALL = 3
 _KERNEL, _USER = 0, 1  # whose a frame is
-_OUTGOING, _LOOPBACK = 4, 772  # packet type; hardware type of `lo` (packet(7))
+_TO_US, _OUTGOING, _LOOPBACK = 0, 4, 772  # packet types; hardware type of `lo` (packet(7))
 _IP = (0x0800, 0x86DD)
 _SIOCETHTOOL = 0x8946
 _SEGMENTATION = (0x1F, 0x22, 0x24)  # ETHTOOL_STSO, _SUFO, _SGSO (include/uapi/linux/ethtool.h)
@@ -96,7 +96,7 @@ class Tap:
                 if socket.ntohs(protocol) in _IP:
                     watcher = self.watchers.setdefault(whose[0], Watcher())
                     found = watcher.see(data[14:])
-                if sent or _sender(data) not in captured:
+                if sent or (kind == _TO_US and _sender(data) not in captured):
                     record = RECORD.pack(t, length, snapped, OUT if sent else IN)
                     records.setdefault(whose, []).append(record + data)
                     if found:
