@@ -9,7 +9,7 @@ COPY clients/health.py clients/
 USER nobody
 
 FROM ${PYTHON_IMAGE} AS network
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends nftables iptables iproute2 && rm -rf /var/lib/apt/lists/*
+RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends nftables iproute2 && rm -rf /var/lib/apt/lists/*
 
 # It sets rules of its own network with nft, so it is root there; compose takes from that root all rights but NET_ADMIN and NET_RAW.
 # Neither a user with capabilities of files nor ambient ones would do: no-new-privileges forbids the first, Docker gives no others.

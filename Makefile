@@ -34,7 +34,7 @@ schema: .venv/.play
 
 deps:
 	@if [ "$$(id -u)" = 0 ]; then sudo=; else sudo=sudo; fi; \
-	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends iproute2 iptables nftables python3-venv
+	$$sudo apt-get update -qq && $$sudo apt-get install -y -qq --no-install-recommends iproute2 nftables python3-venv
 
 # The environment is made once, and again when pyproject.toml changes.
 .venv/bin/python:

@@ -144,10 +144,10 @@ def nft_ruleset(
         return "\n".join(lines) + "\n"
     lines.append("table inet socklab {")
     if first:
-        # Before connection tracking and before anything could answer. A copy that the gate makes comes by the loopback.
+        # Before the kernel puts fragments together, tracks connections or answers. A copy that the gate makes comes by the loopback.
         lines += [
             "  chain links {",
-            "    type filter hook prerouting priority -301; policy accept;",
+            "    type filter hook prerouting priority -450; policy accept;",
             '    iifname "lo" accept',
             *(f"    {rule}" for rule in first),
             "  }",

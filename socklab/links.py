@@ -21,7 +21,7 @@ NEEDS = {
     "silence": "needs nftables to lose packets: apt install nftables (or make deps)",
     "refusal": "needs nftables to refuse packets: apt install nftables (or make deps)",
     "away": "needs nftables' egress rules (Linux 5.16) towards a server without a gate",
-    "queue": "needs NFQUEUE to judge packets one by one: apt install nftables iptables (or make deps), as root modprobe nfnetlink_queue xt_NFQUEUE",
+    "queue": "needs NFQUEUE to judge packets one by one: apt install nftables (or make deps), and as root modprobe -a nfnetlink_queue nft_queue",
 }
 
 

@@ -25,7 +25,7 @@ import time
 from typing import Any
 
 from socklab.inside.fate import REORDER_LIMIT, Counts, Link, damaged
-from socklab.inside.netfilter import Held, Log, Queue, Tables, command
+from socklab.inside.netfilter import Held, Log, Queue, Tables, queue_rule
 from socklab.inside.packets import described, parse, with_checksum
 
 MARK = 0x5AB10000  # of packets that are ours to judge; the lower half tells the link
@@ -35,21 +35,30 @@ TOLD = 10_000  # packets of one link that are told one by one; then they are onl
 _RAW = 255  # IPPROTO_RAW: the header is ours (raw(7))
 
 _PROBES = {
-    "silence": "type filter hook prerouting priority -301; policy accept; ip saddr 192.0.2.1 counter drop",
+    "silence": "type filter hook prerouting priority -450; policy accept; ip saddr 192.0.2.1 counter drop",
     "refusal": "type filter hook input priority -301; policy accept; ip saddr 192.0.2.1 reject with icmp type port-unreachable",
     "away": 'type filter hook egress device "lo" priority 0; policy accept; ip daddr 192.0.2.1 drop',
 }
-_HOOK = f"""table inet socklab_gate {{
+# Before the kernel puts fragments together (priority -400), which it does where it tracks connections.
+_HOOK = f"""table inet socklab_gate
+delete table inet socklab_gate
+table inet socklab_gate {{
   chain gate {{
-    type filter hook prerouting priority -300; policy accept;
+    type filter hook prerouting priority -449; policy accept;
     meta mark & {_MARKS:#x} == {MARK:#x} queue num {QUEUE} bypass
   }}
 }}
 """
-_HOOK_BY_IPTABLES = f"""*raw
-:PREROUTING ACCEPT
--A PREROUTING -m mark --mark {MARK:#x}/{_MARKS:#x} -j NFQUEUE --queue-num {QUEUE} --queue-bypass
-COMMIT
+_HOOK_WITHOUT_QUEUE = f"""table FAMILY socklab_gate
+delete table FAMILY socklab_gate
+table FAMILY socklab_gate {{
+  chain held {{
+  }}
+  chain gate {{
+    type filter hook prerouting priority -449; policy accept;
+    meta mark & {_MARKS:#x} == {MARK:#x} jump held
+  }}
+}}
 """
 _COUNTED = re.compile(r'counter packets (\d+) .*comment "(cut|reject|refused) (\d+)"')
 _LOGGED = re.compile(r'log prefix "[^"]*" group \d+ snaplen \d+ queue-threshold \d+ ')
@@ -175,7 +184,7 @@ class Gate:
         return {"links": links, "lost": self.queue.lost() if self.queue is not None else 0}
 
     def open_queue(self) -> Queue:
-        """Hang ourselves into the way of marked packets: by nft where the kernel's nft knows queues, else by iptables."""
+        """Hang ourselves into the way of marked packets."""
         if self.queue is None:
             queue = Queue(QUEUE)
             try:
@@ -189,12 +198,10 @@ class Gate:
     def _hook(self) -> None:
         try:
             self.tables.run(_HOOK)
-        except OSError as exc:
-            try:
-                for program in ("iptables-restore", "ip6tables-restore"):
-                    command([program, "--noflush"], _HOOK_BY_IPTABLES)
-            except OSError as problem:
-                raise OSError(problem.errno, f"nft queue: {exc.strerror}; {problem.strerror}") from None
+        except OSError:
+            for name, family in (("ip", socket.AF_INET), ("ip6", socket.AF_INET6)):
+                self.tables.run(_HOOK_WITHOUT_QUEUE.replace("FAMILY", name))
+                queue_rule(family, "socklab_gate", "held", QUEUE)
 
     def opened_log(self) -> bool:
         """Whether the kernel tells us what rules drop. Where it does not, they are only counted."""

@@ -1,7 +1,7 @@
 """The kernel's packet filter as the gate uses it: rules, packets that wait for a verdict, packets that were dropped.
 
 Rules go in by libnftables, which takes well under a millisecond where starting nft(8) takes ten. Queue and log are read from
-netlink sockets (netlink(7); include/uapi/linux/netfilter/nfnetlink_queue.h, nfnetlink_log.h): no library is needed for that.
+netlink sockets (netlink(7); include/uapi/linux/netfilter/nfnetlink_queue.h, nfnetlink_log.h), without a library.
 Everything acts on the network namespace in which it is made.
 """
 
@@ -10,15 +10,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import shutil
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-ADMIN_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 HEADERS = 160  # bytes of a packet that tell whose it is
 WHOLE = 0xFFFF
 
@@ -26,8 +23,9 @@ _NETLINK_NETFILTER = 12
 _SOL_NETLINK, _NO_ENOBUFS = 270, 5
 _SO_RCVBUFFORCE = 33
 _BUFFER = 64 << 20  # bytes that may wait for us in the kernel, where we may have so many
-_QUEUE, _LOG = 3, 4  # subsystems of nfnetlink
-_REQUEST, _ACK = 1, 4
+_QUEUE, _LOG, _TABLES = 3, 4, 10  # subsystems of nfnetlink
+_REQUEST, _ACK, _CREATE, _APPEND = 1, 4, 0x400, 0x800
+_NESTED = 0x8000
 _ERROR = 2
 _DROP, _ACCEPT = 0, 1
 _QUEUE_LENGTH = 1 << 18  # packets that may be held
@@ -51,6 +49,21 @@ def _attributes(data: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]
         at += (length + 3) & ~3
 
 
+def _generic(kind: int, flags: int, family: int, number: int, attributes: bytes) -> bytes:
+    """A message of nfnetlink, with its struct nfgenmsg."""
+    body = struct.pack("!BBH", family, 0, number) + attributes
+    message = _message.pack(16 + len(body), kind, flags, 0, 0) + body
+    return message + b"\0" * (-len(message) % 4)
+
+
+def _refused(answer: bytes) -> None:
+    """Raises OSError with what the kernel says in an acknowledgement."""
+    if struct.unpack_from("=H", answer, 4)[0] == _ERROR:
+        number = -struct.unpack_from("=i", answer, 16)[0]
+        if number:
+            raise OSError(number, os.strerror(number))
+
+
 class _Netlink:
     """A socket to one subsystem of nfnetlink, for one queue or group of it."""
 
@@ -66,17 +79,12 @@ class _Netlink:
         self.socket.setsockopt(_SOL_NETLINK, _NO_ENOBUFS, 1)
 
     def message(self, kind: int, attributes: bytes, flags: int = _REQUEST) -> bytes:
-        body = struct.pack("!BBH", 0, 0, self.number) + attributes
-        return _message.pack(16 + len(body), self.subsystem << 8 | kind, flags, 0, 0) + body
+        return _generic(self.subsystem << 8 | kind, flags, 0, self.number, attributes)
 
     def ask(self, kind: int, attributes: bytes) -> None:
         """Raises OSError with what the kernel says. Only before packets come, or their messages would stand before the answer."""
         self.socket.send(self.message(kind, attributes, _REQUEST | _ACK))
-        answer = self.socket.recv(65536)
-        if struct.unpack_from("=H", answer, 4)[0] == _ERROR:
-            number = -struct.unpack_from("=i", answer, 16)[0]
-            if number:
-                raise OSError(number, os.strerror(number))
+        _refused(self.socket.recv(65536))
 
     def messages(self, kind: int) -> Iterator[tuple[bytes, int, int]]:
         """What waits to be read: the data, and where the attributes of each message begin and end."""
@@ -172,7 +180,7 @@ class Queue:
             if size + len(each) > 65536 and batch:
                 self._netlink.socket.send(b"".join(batch))
                 batch, size = [], 0
-            batch.append(each + b"\0" * (-len(each) % 4))
+            batch.append(each)
             size += len(each)
         if batch:
             self._netlink.socket.send(b"".join(batch))
@@ -253,15 +261,25 @@ class Tables:
         return (self._library.nft_ctx_get_output_buffer(self._context) or b"").decode(errors="replace")
 
 
-def command(argv: list[str], text: str) -> str:
-    """Run a program of the administrator's. Raises OSError: it is not there, or the first line of its complaint."""
-    program = shutil.which(argv[0], path=ADMIN_PATH)
-    if program is None:
-        raise OSError(errno.ENOENT, f"there is no {argv[0]}")
-    done = subprocess.run([program, *argv[1:]], input=text, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(errno.EINVAL, _first_line(done.stderr))
-    return done.stdout
+def queue_rule(family: int, table: str, chain: str, number: int) -> None:
+    """Add the rule `queue num NUMBER bypass` to a chain of an ip or ip6 table. Raises OSError.
+
+    By the target of iptables(8), which kernels have whose nftables knows no queue (include/uapi/linux/netfilter/nf_tables.h,
+    nf_tables_compat.h; xt_NFQUEUE.h, revision 3)."""
+    bypass = struct.pack("=HHH", number, 1, 1)
+    target = _text(1, "NFQUEUE") + _attr(2, struct.pack("!I", 3)) + _attr(3, bypass)
+    expression = _text(1, "target") + _attr(2 | _NESTED, target)
+    rule = _text(1, table) + _text(2, chain) + _attr(4 | _NESTED, _attr(1 | _NESTED, expression))
+    begin, end = (_generic(kind, _REQUEST, 0, _TABLES, b"") for kind in (0x10, 0x11))
+    new = _generic(_TABLES << 8 | 6, _REQUEST | _ACK | _CREATE | _APPEND, family, 0, rule)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as control:
+        control.bind((0, 0))
+        control.send(begin + new + end)
+        _refused(control.recv(65536))
+
+
+def _text(kind: int, text: str) -> bytes:
+    return _attr(kind, text.encode() + b"\0")
 
 
 def _first_line(text: str) -> str:

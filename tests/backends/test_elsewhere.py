@@ -104,16 +104,3 @@ def test_without_nftables_link_faults_are_skipped_and_doctor_says_so(why_no_netn
     assert "needs nftables to lose packets: apt install nftables" in done.stdout
     doctor = without("doctor", gone).stdout
     assert "  cut        no   needs nftables to lose packets: apt install nftables" in doctor
-
-
-def test_without_iptables_and_queues_of_nft_cuts_still_work(why_no_netns: str | None) -> None:
-    """Some kernels' nftables know no queue, and only iptables leads packets to the gate there."""
-    if why_no_netns:
-        pytest.skip(why_no_netns)
-    doctor = without("doctor", "xtables-nft-multi").stdout
-
-    assert "  cut        ok " in doctor
-    if "  gate       no " in doctor:
-        assert "apt install nftables iptables (or make deps)" in doctor
-    done = without("play -q --no-runs --on netns scenarios/isolation/two-camps.yaml", "xtables-nft-multi")
-    assert done.returncode == 0, done.stdout + done.stderr
