@@ -106,7 +106,7 @@ def nft_ruleset(
     marks: Mapping[Pair, int],
     closed: Collection[str] = (),
 ) -> str:
-    """For nftables on a node: its whole tables, replaced in one transaction (nft(8)).
+    """For nftables on a node: its whole rules, replaced in one transaction (nft(8)).
 
     What comes to it is dropped, refused, or marked for its gate; what is dropped is also told, by the link's number in `marks`.
     `closed` are the nodes on which no rules can be set: what this one sends there is dropped as it leaves the interface, which
@@ -133,37 +133,38 @@ def nft_ruleset(
                     f"{source} meta l4proto tcp counter reject with tcp reset {note}",
                     f"{source} counter reject with {icmp} type port-unreachable {note}",
                 ]
-    lines = ["table inet socklab", "delete table inet socklab"]
-    if closed:
-        lines += [
-            "table netdev socklab",
-            "delete table netdev socklab",
-            *_away(receiver, links, interfaces, closed),
-        ]
-    if not first and not refusal:
-        return "\n".join(lines) + "\n"
-    lines.append("table inet socklab {")
+    # The chains stay when their rules go: taking a hook away makes the kernel drop all packets that wait for a verdict.
+    lines = [
+        "table inet socklab {",
+        "  chain links { type filter hook prerouting priority -450; policy accept; }",
+        "  chain refusal { type filter hook input priority -300; policy accept; }",
+        "}",
+        "flush table inet socklab",
+    ]
     if first:
         # Before the kernel puts fragments together, tracks connections or answers. A copy that the gate makes comes by the loopback.
-        lines += [
-            "  chain links {",
-            "    type filter hook prerouting priority -450; policy accept;",
-            '    iifname "lo" accept',
-            *(f"    {rule}" for rule in first),
-            "  }",
-        ]
+        lines += _chain("inet", "links", ['iifname "lo" accept', *first])
     if refusal:
         # A refusal must itself get through where both directions refuse.
-        lines += [
-            "  chain refusal {",
-            "    type filter hook input priority -300; policy accept;",
-            "    tcp flags & rst == rst accept",
-            "    icmp type destination-unreachable accept",
-            "    icmpv6 type destination-unreachable accept",
-            *(f"    {rule}" for rule in refusal),
-            "  }",
+        through = [
+            "tcp flags & rst == rst accept",
+            "icmp type destination-unreachable accept",
+            "icmpv6 type destination-unreachable accept",
         ]
-    return "\n".join([*lines, "}"]) + "\n"
+        lines += _chain("inet", "refusal", [*through, *refusal])
+    if closed:
+        lines += _away(receiver, links, interfaces, closed)
+    return "\n".join(lines) + "\n"
+
+
+def _chain(family: str, name: str, rules: Iterable[str]) -> list[str]:
+    return [
+        f"table {family} socklab {{",
+        f"  chain {name} {{",
+        *(f"    {rule}" for rule in rules),
+        "  }",
+        "}",
+    ]
 
 
 def _sources(addresses: Iterable[str]) -> list[str]:
@@ -188,17 +189,10 @@ def _away(
         if a == sender and b in closed and CUT in faults
         for i in interfaces[b]
     )
-    if not away:
-        return []
     devices = ", ".join(f'"{i.device}"' for i in interfaces[sender])
-    return [
-        "table netdev socklab {",
-        "  chain silence {",
-        f"    type filter hook egress devices = {{ {devices} }} priority 0; policy accept;",
-        f"    ip daddr {{ {', '.join(away)} }} drop",
-        "  }",
-        "}",
-    ]
+    hook = f"type filter hook egress devices = {{ {devices} }} priority 0; policy accept;"
+    lines = ["table netdev socklab {", f"  chain silence {{ {hook} }}", "}", "flush table netdev socklab"]
+    return lines + (_chain("netdev", "silence", [f"ip daddr {{ {', '.join(away)} }} drop"]) if away else [])
 
 
 def pairs_changed(before: Links, after: Links) -> set[Pair]:

@@ -38,7 +38,7 @@ RING = 16 << 20  # bytes: 8192 packets may wait for us, 0.4 s at 20,000 a second
 BATCH = 256  # packets that are told at once
 
 _BLOCK = 1 << 17
-_SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _V2 = 263, 5, 6, 10, 1
+_SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _V2, _IGNORE_OUTGOING = 263, 5, 6, 10, 1, 23
 _ETH_P_ALL = 3
 _KERNEL, _USER = 0, 1  # whose a frame is
 _TO_US, _OUTGOING, _LOOPBACK = 0, 4, 772  # packet types; hardware type of `lo` (packet(7))
@@ -62,6 +62,9 @@ class Tap:
         Raises OSError. The kernel takes some 15 ms for one, and more to be rid of it: have few."""
         # Unbound it takes in whatever device there is; what came until the ring is there is gone.
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+        if ports or set(devices) == {"lo"}:
+            # What a host sends comes in here; each packet once is enough.
+            self.socket.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)
         self.socket.setsockopt(_SOL_PACKET, _VERSION, _V2)
         request = struct.pack("=IIII", _BLOCK, RING // _BLOCK, FRAME, RING // FRAME)
         self.socket.setsockopt(_SOL_PACKET, _RX_RING, request)
@@ -69,7 +72,7 @@ class Tap:
         self.interfaces = {socket.if_nametoindex(device): whose for device, whose in devices.items()}
         self.ports = ports
         self.at = 0
-        self.watchers: dict[str, Watcher] = {}
+        self.watcher = Watcher()
         self.lost = 0
 
     def read(self, captured: frozenset[bytes]) -> tuple[dict[Interface, list[bytes]], list[dict[str, Any]]]:
@@ -94,8 +97,7 @@ class Tap:
                 t = seconds * 1_000_000_000 + nanoseconds
                 found = None
                 if socket.ntohs(protocol) in _IP:
-                    watcher = self.watchers.setdefault(whose[0], Watcher())
-                    found = watcher.see(data[14:])
+                    found = self.watcher.see(data[14:])
                 if sent or (kind == _TO_US and _sender(data) not in captured):
                     record = RECORD.pack(t, length, snapped, OUT if sent else IN)
                     records.setdefault(whose, []).append(record + data)

@@ -6,7 +6,7 @@ this program dies, packets pass (queue bypass).
 
 Orders are JSON lines, answered with their `id`:
 
-    {"id": 1, "do": "probe"}                    what works here: {"silence": "", "refusal": "", "queue": "why not"}
+    {"id": 1, "do": "probe"}                    what works here, {"silence": "", "queue": "why not", …}, and our pid
     {"id": 2, "do": "put", "rules": TEXT, "links": {MARK: {"name": …, "key": …, "faults": {…}}}}
     {"id": 3, "do": "count"}                    {"links": {name: counts}, "lost": packets that the gate itself lost}
 
@@ -151,7 +151,7 @@ class Gate:
             can["queue"] = ""
         except OSError as exc:
             can["queue"] = str(exc.strerror)
-        return {"can": can}
+        return {"can": can, "pid": os.getpid()}
 
     def do_put(self, order: dict[str, Any]) -> dict[str, Any]:
         wanted = {int(mark): link for mark, link in order["links"].items()}
