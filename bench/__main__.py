@@ -162,6 +162,12 @@ def nodes() -> None:
     bench_nodes.main()
 
 
+def gate() -> None:
+    from bench import gate as bench_gate
+
+    bench_gate.main()
+
+
 def docker() -> None:
     from bench import docker as bench_docker
 
@@ -172,6 +178,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "start": start,
     "agent": agent,
     "nodes": nodes,
+    "gate": gate,
     "step": step,
     "chat": chat,
     "library": library,

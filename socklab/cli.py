@@ -17,6 +17,19 @@ from typing import Any
 from socklab import BACKENDS, __version__
 
 OK, FAILED, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
+CLIENTS = ("alice", "bob", "carol")
+BY_HAND = {
+    "cut": "silence",
+    "reject": "packets are refused",
+    "drop": "some packets are lost (nth=2 match=hello flags=SYN)",
+    "loss": "packets are lost by chance (10%%)",
+    "delay": "packets come later (100ms, 100ms+-20ms)",
+    "duplicate": "packets come twice (5%%)",
+    "reorder": "packets are overtaken by the next one (25%%)",
+    "corrupt": "a bit is flipped (1%%)",
+    "rate": "a slow link (1Mbit)",
+}
+"""The link faults of the scenario language that lie between two ends, and what they are."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -93,13 +106,13 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="HOST:PORT is a UDP registry: say #REG first and #DEREG at the end",
     )
+    talk.add_argument(
+        "--as", dest="who", metavar="NODE", help="as this client of the standing lab (socklab up)"
+    )
     _lab_options(talk)
     talk.set_defaults(run=_talk)
 
-    down = commands.add_parser(
-        "down", help="remove what killed plays left in Docker", description=_down.__doc__
-    )
-    down.set_defaults(run=_down)
+    _standing_parsers(commands)
 
     doctor = commands.add_parser(
         "doctor", help="what this machine can do, and the fix for what it cannot", description=_doctor.__doc__
@@ -111,6 +124,65 @@ def _parser() -> argparse.ArgumentParser:
     )
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _standing_parsers(commands: Any) -> None:
+    """A lab that stands, and what is done to it."""
+
+    def add(name: str, help_: str, run: Any) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = commands.add_parser(name, help=help_, description=run.__doc__)
+        parser.set_defaults(run=run, verb=name)
+        return parser
+
+    def compose(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("--compose", type=Path, metavar="FILE", help="the compose file of the lab")
+
+    up = add("up", "start a lab that stands, to experiment by hand", _up)
+    up.add_argument(
+        "services", nargs="*", metavar="SERVICE", help="servers to start (default: all of the compose file)"
+    )
+    up.add_argument(
+        "--clients",
+        type=_names,
+        default=CLIENTS,
+        metavar="NAMES",
+        help=f"hosts for clients (default: {','.join(CLIENTS)})",
+    )
+    _lab_options(up)
+    compose(add("status", "nodes, links and the faults in force", _status))
+    for verb, about in BY_HAND.items():
+        parser = add(verb, f"a link fault: {about}", _fault)
+        parser.add_argument(
+            "words",
+            nargs="+",
+            metavar="WORD",
+            help="the two ends, what it is, and settings, as in scenarios: alice chat 100ms, alice-chat 10% burst=3",
+        )
+        parser.add_argument(
+            "--one-way", action="store_true", help="only from the first to the second (default: both ways)"
+        )
+        compose(parser)
+    heal = add("heal", "undo link faults: all, of a node, or between two", _heal)
+    heal.add_argument("words", nargs="*", metavar="NODE")
+    compose(heal)
+    restart = add("restart", "start a server of the standing lab again", _restart)
+    restart.add_argument("service", metavar="SERVICE")
+    compose(restart)
+    logs = add("logs", "what a server of the standing lab printed", _logs)
+    logs.add_argument("service", metavar="SERVICE")
+    compose(logs)
+    exec_ = add("exec", "run a program on a node of the standing lab", _exec)
+    exec_.add_argument("node", metavar="NODE")
+    exec_.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
+    compose(exec_)
+    compose(add("down", "end the standing lab; remove what killed plays left in Docker", _down))
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) != len(names):
+        raise argparse.ArgumentTypeError(f'"{text}" is no list of names, like alice,bob')
+    return names
 
 
 def _lab_options(parser: argparse.ArgumentParser) -> None:
@@ -274,20 +346,142 @@ def _schema(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _down(arguments: argparse.Namespace) -> int:
-    """Remove the containers, networks and volumes of plays on Docker that were killed. A play that goes on keeps its own."""
-    from socklab import terminal
-    from socklab.backends import LabError
-    from socklab.backends.engine import abandoned, connect, remove, told
+def _compose(arguments: argparse.Namespace) -> Path:
+    from socklab import topology
+
+    return arguments.compose or topology.find(Path.cwd())
+
+
+def _asked(arguments: argparse.Namespace, **order: Any) -> int:
+    """Have the standing lab do something, and show how it stands then."""
+    from socklab import standing, terminal
 
     try:
-        client = connect()
-        count = told(lambda client: remove(client, abandoned(client)), client)
-    except LabError as exc:
-        terminal.error(str(exc))
-        return BROKEN
-    print(f"{count} removed" if count else "nothing was left behind")
+        answer = standing.ask(_compose(arguments), order)
+    except _troubles() as exc:
+        return _told(exc)
+    rows = terminal.nodes(answer) if order["do"] in ("status", "restart") else ()
+    print(*rows, *terminal.links(answer), sep="\n")
     return OK
+
+
+def _troubles() -> tuple[type[Exception], ...]:
+    from socklab.backends import LabError
+    from socklab.standing import Wrong
+    from socklab.topology import TopologyError
+
+    return (LabError, Wrong, TopologyError)
+
+
+def _told(exc: Exception) -> int:
+    """Say what is wrong; the exit code for it."""
+    from socklab import terminal
+    from socklab.backends import LabError
+    from socklab.standing import NoLab
+
+    terminal.error(str(exc))
+    return BROKEN if isinstance(exc, LabError) and not isinstance(exc, NoLab) else USAGE
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    """Start servers and hosts for clients, and let them stand: look with status, break links with cut, delay, loss, …, mend them with
+    heal, be a client with talk --as or exec, and end it with down."""
+    from socklab import standing, terminal
+
+    try:
+        status = standing.up(
+            _compose(arguments), arguments.services, arguments.clients, arguments.on, arguments.patience
+        )
+    except _troubles() as exc:
+        return _told(exc)
+    print(*terminal.nodes(status), sep="\n")
+    return OK
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    """The nodes of the standing lab, the link faults in force, and what they did to packets so far."""
+    return _asked(arguments, do="status")
+
+
+def _fault(arguments: argparse.Namespace) -> int:
+    """Put a fault on a link of the standing lab. What else is on it stays."""
+    return _asked(
+        arguments, do="fault", verb=arguments.verb, words=arguments.words, one_way=arguments.one_way
+    )
+
+
+def _heal(arguments: argparse.Namespace) -> int:
+    """Undo link faults of the standing lab: all of them, those of one node, or those between two."""
+    return _asked(arguments, do="heal", words=arguments.words)
+
+
+def _restart(arguments: argparse.Namespace) -> int:
+    """End a server of the standing lab if it runs, and start it again on its address."""
+    return _asked(arguments, do="restart", service=arguments.service)
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    """The last lines that a server of the standing lab printed."""
+    from socklab import standing, terminal
+
+    try:
+        answer = standing.ask(_compose(arguments), {"do": "logs", "service": arguments.service})
+    except _troubles() as exc:
+        return _told(exc)
+    for line in answer["lines"]:
+        print(terminal.safe(line))
+    return OK
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    """Run a program inside the network of a node of the standing lab, at this terminal: ping, nc, python, a shell."""
+    from socklab import standing
+
+    argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    try:
+        if not argv:
+            raise standing.Wrong("exec needs a command: socklab exec alice ping chat")
+        return standing.execute(_compose(arguments), arguments.node, argv)
+    except _troubles() as exc:
+        return _told(exc)
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    """End the standing lab of this folder, and remove the containers, networks and volumes of plays on Docker that were killed."""
+    from socklab import standing
+    from socklab.topology import TopologyError
+
+    ended = False
+    try:
+        compose = _compose(arguments)
+        standing.ask(compose, {"do": "down"})
+        standing.wait_down(compose)
+        ended = True
+    except (standing.NoLab, TopologyError):
+        pass  # none stands
+    except _troubles() as exc:
+        return _told(exc)
+    count = _left_in_docker()
+    if ended:
+        print("the lab is down")
+    if count:
+        print(f"{count} removed from Docker")
+    if not ended and not count:
+        print("nothing was left behind")
+    return OK
+
+
+def _left_in_docker() -> int:
+    """How many things of killed plays were removed; without an engine there are none."""
+    from socklab.backends import LabError
+
+    try:
+        from socklab.backends.engine import abandoned, connect, remove, told
+
+        client = connect()
+        return int(told(lambda client: remove(client, abandoned(client)), client))
+    except (ImportError, LabError):
+        return 0
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -303,11 +497,11 @@ def _talk(arguments: argparse.Namespace) -> int:
     """Talk to a server: the keyboard in one thread, what arrives in another. A SERVICE is started on a node of its own."""
     import asyncio
 
-    from socklab import talk, terminal
-    from socklab.backends import LabError
-    from socklab.topology import TopologyError
+    from socklab import talk
 
     try:
+        if arguments.who is not None:
+            return talk.as_client(arguments.target, arguments.who, _compose(arguments))
         if ":" in arguments.target:
             return talk.to_address(
                 arguments.target, udp=arguments.udp or arguments.registry, register=arguments.registry
@@ -315,12 +509,8 @@ def _talk(arguments: argparse.Namespace) -> int:
         return asyncio.run(
             talk.to_service(arguments.target, arguments.on, arguments.compose, arguments.patience)
         )
-    except TopologyError as exc:
-        terminal.error(str(exc))
-        return USAGE
-    except LabError as exc:
-        terminal.error(str(exc))
-        return BROKEN
+    except _troubles() as exc:
+        return _told(exc)
 
 
 if __name__ == "__main__":

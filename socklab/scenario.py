@@ -856,7 +856,7 @@ class _Reader:
     def _settings(self, verb: str, link: Record) -> dict[str, Any]:
         settings: dict[str, Any] = {}
         told = []
-        for name, value in link.items():
+        for name, value in sorted(link.items(), key=lambda item: item[0] != "is"):
             if name in ("from", "to", "between"):
                 continue
             if name == "after":

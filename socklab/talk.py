@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 
-from socklab import player, topology
+from socklab import player, standing, topology
 from socklab.backends import IMAGES, NETWORKS, LabError, Network, Node
 from socklab.servers import NotReady, Server
 from socklab.topology import TopologyError
@@ -67,6 +67,20 @@ def through_client(lab_file: topology.Topology, service: topology.Service) -> in
         )
     except OSError as exc:
         raise LabError(f"docker: {exc.strerror}; install Docker's command line and Compose") from None
+
+
+def as_client(name: str, who: str, compose: Path) -> int:
+    """Talk from a client's host of the standing lab. Returns the client's exit status. Raises NoLab, LabError, standing.Wrong."""
+    service = topology.read(compose).service(name).judged_as(None)
+    status = standing.ask(compose, {"do": "status"})
+    server = next((node for node in status["nodes"] if node["name"] == name), None)
+    if server is None:
+        raise standing.Wrong(f'"{name}" is not up; socklab status shows what is')
+    there = ("python", "clients") if status["backend"] == "docker" else (sys.executable, str(CLIENTS))
+    argv = command(
+        service.protocol, name, service.path or service.port or 0, service.contract == "registry", *there
+    )
+    return standing.execute(compose, who, argv)
 
 
 async def to_service(name: str, on: str, compose: Path | None, patience: float) -> int:

@@ -103,6 +103,31 @@ def transcript(events: Iterable[Event], colour: bool = False) -> Iterator[str]:
             yield f"{at}     {who:<18} {what}"
 
 
+def nodes(status: Mapping[str, Any]) -> Iterator[str]:
+    """The hosts of a standing lab."""
+    rows = [(n["name"], ", ".join(n["addresses"]), n["what"]) for n in status["nodes"]]
+    yield from _columns([("node", f"address ({status['backend']})", ""), *rows])
+
+
+def links(status: Mapping[str, Any]) -> Iterator[str]:
+    """The links of a standing lab that are not whole, or were not, and what became of their packets."""
+    if not status["counts"]:
+        yield "all links are whole"
+        return
+    rows = [
+        (link, status["faults"].get(link, "whole"), counted("", {**of, "asked": ""})[2:])
+        for link, of in status["counts"].items()
+    ]
+    yield from _columns([("link", "fault", "so far"), *rows])
+
+
+def _columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+    listed = [[safe(cell) for cell in row] for row in rows]
+    widths = [max(len(cell) for cell in column) for column in zip(*listed, strict=True)]
+    for row in listed:
+        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
 def counted(link: str, of: Mapping[str, Any]) -> str:
     """What a gate counted on a link: `alice→server: loss 10% asked, 31 of 296 dropped`."""
     parts = [

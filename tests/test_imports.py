@@ -23,7 +23,7 @@ PURE = (
     "sockets",
     "terminal",
 )
-FACES = ("cli", "pytest_plugin", "talk", "doctor")
+FACES = ("cli", "pytest_plugin", "talk", "doctor", "standing")
 
 
 def imports(path: Path) -> set[str]:

@@ -18,18 +18,6 @@ TWO = [Node("server", ("lab",)), Node("alice", ("lab",))]
 Run = Callable[[Callable[[Any], Awaitable[Any]]], Any]
 
 
-@pytest.fixture(scope="session")
-def why_no_netns() -> str | None:
-    async def probe() -> str | None:
-        backend = Netns()
-        try:
-            return await backend.probe()
-        finally:
-            await backend.close()
-
-    return asyncio.run(probe())
-
-
 @pytest.fixture(params=[Netns, Process], ids=["netns", "process"])
 def run(request: pytest.FixtureRequest, why_no_netns: str | None) -> Run:
     """Run a coroutine function with a backend of each kind, and close the backend afterwards."""
