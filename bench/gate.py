@@ -74,16 +74,21 @@ async def measure(
         if captured:
             await capture.begin(lab, [lab.address(name) for name in LINK], [])
         said: list[str] = []
+        spoke = asyncio.Event()
+
+        def heard(_: str, line: bytes, __: int) -> None:
+            said.append(line.decode())
+            spoke.set()
+
         environment = {"PATH": "/usr/bin:/bin"}
         receiver = await lab.spawn(
             "there",
             [sys.executable, "-c", RECEIVE],
             env=environment,
             cwd="/",
-            on_line=lambda _, line, __: said.append(line.decode()),
+            on_line=heard,
         )
-        while not said:
-            await asyncio.sleep(0.01)
+        await spoke.wait()
         argv = [sys.executable, "-c", SEND, lab.address("there"), str(RATE), str(RATE * SECONDS)]
         sender = await lab.spawn("here", argv, env=environment, cwd="/")
         await sender.exited

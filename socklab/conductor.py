@@ -271,6 +271,10 @@ class _Play:
             if not lab.reachable(self.hosts[client.name]):
                 return f"needs {client.name} on the server's own host, where its gate is; {gates}"
         for step in self.scenario.walk():
+            faulty = self._hosts(step.links) if step.verb in FAULT_VERBS else []
+            if self._asks_the_wire and any(not lab.reachable(receiver) for _, receiver in faulty):
+                # What is cut towards such a server is gone before a capture sees it.
+                return f"looks at the wire to a server that is cut off, where its gate does that; {gates}"
             asked = [self.hosts[who] for who, _, _ in step.sockets]
             if any(not lab.reachable(host) for host in asked):
                 return f"asks the kernel of a server, which its gate does; {gates}"

@@ -310,7 +310,11 @@ class JoinedLab:
         return await self._joined[node].remote.inside(program)
 
     async def capture(self, local: Sequence[str]) -> list[tuple[str, socket.socket]]:
-        return [(node, await self.inside(node, "capture")) for node in self._joined]
+        streams = []
+        for node, joined in self._joined.items():
+            devices = [await self.device(node, network) for network in self._nodes[node].networks]
+            streams.append((node, await joined.remote.inside("capture", ["lo", *devices])))
+        return streams
 
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         self._touched.add(node)

@@ -29,7 +29,7 @@ from typing import Any
 TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")
 FULL = 1 << 20  # bytes that may wait to be written before we stop to read what makes more of them
 LISTEN = " 0A "  # the state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)
-Serve = dict[str, Callable[[int, int], None]]
+Serve = dict[str, Callable[..., None]]
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to reach the conductor
 
 
@@ -54,6 +54,8 @@ class Node:
         self.partial: dict[int, bytes] = {}
         self.waiting: dict[int, bytearray] = {fd_out: bytearray()}
         self.interest: dict[int, int] = {}
+        self.ending: list[int] = []
+        """Children that were killed, and are to be reaped."""
 
     def run(self) -> None:
         for descriptor in {self.fd_in, self.fd_out}:
@@ -151,7 +153,7 @@ class Node:
         try:
             match message["do"]:
                 case "inside":
-                    self.start(message["program"])
+                    self.start(message["program"], message["arguments"])
                 case "alone":
                     self.alone()
                 case "run":
@@ -170,7 +172,7 @@ class Node:
             answer = {"ok": False, "error": str(exc)}
         self.say(b"n", json.dumps({"id": message.get("id"), **answer}).encode())
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, arguments: list[Any]) -> None:
         """Start a program of ours, that knows nothing of the one that was here before it."""
         serve = self.serve[name]
         letter = name[:1].encode()
@@ -186,7 +188,7 @@ class Node:
                 null = os.open(os.devnull, os.O_RDWR)
                 os.dup2(null, 0)
                 os.dup2(null, 1)
-                serve(theirs.fileno(), theirs.fileno())
+                serve(theirs.fileno(), theirs.fileno(), *arguments)
             finally:
                 os._exit(0)
         theirs.close()
@@ -208,7 +210,12 @@ class Node:
         program.stream.close()
         try:
             os.kill(program.pid, signal.SIGKILL)
-            os.waitpid(program.pid, 0)
+            if program.letter == b"c":
+                self.ending.append(
+                    program.pid
+                )  # the kernel takes its time over packet sockets, and nobody waits for that
+            else:
+                os.waitpid(program.pid, 0)
         except (ProcessLookupError, ChildProcessError):
             pass
 
@@ -234,12 +241,13 @@ class Node:
         return {"ok": True, "status": done.returncode, "stdout": stdout, "stderr": stderr}
 
     def reap(self) -> None:
-        """Orphans come to PID 1; nobody else waits for them."""
+        """Those that were killed; and orphans, which come to PID 1, where nobody else waits for them."""
+        self.ending = [pid for pid in self.ending if os.waitpid(pid, os.WNOHANG) == (0, 0)]
         if os.getpid() != 1:
             return
         try:
             while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-                if any(ended.si_pid == program.pid for program in self.inside.values()):
+                if any(ended.si_pid == program.pid for program in self.inside.values()) or self.ending:
                     return  # end() does that
                 os.waitpid(ended.si_pid, 0)
         except ChildProcessError:

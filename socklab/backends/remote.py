@@ -62,11 +62,11 @@ class RemoteNode:
 
     # orders
 
-    async def inside(self, program: Inside) -> socket.socket:
+    async def inside(self, program: Inside, *arguments: Any) -> socket.socket:
         """Start one of our own programs there anew; the socket is its control stream."""
         letter = program[:1].encode()
         self._drop(letter)
-        answer = await self._ask("inside", program=program)
+        answer = await self._ask("inside", program=program, arguments=arguments)
         if not answer["ok"]:
             raise LabError(f"the {program} on {self.name} cannot be started: {answer['error']}")
         ours, theirs = socket.socketpair()

@@ -225,11 +225,13 @@ class Capture:
             data = data[os.write(self.fd_out, data) :]
 
 
-def serve(fd_in: int, fd_out: int) -> None:
-    """Capture what this network namespace sends until the stream ends, under the name of no node."""
+def serve(fd_in: int, fd_out: int, devices: Sequence[str] = ()) -> None:
+    """Capture what this network namespace sends until the stream ends, under the name of no node.
+
+    With `devices` only on these: who tells of packets by one must not listen there."""
     try:
         as_on_a_wire()
-        tap = Tap({device: ("", device) for _, device in socket.if_nameindex()})
+        tap = Tap({device: ("", device) for device in devices or [name for _, name in socket.if_nameindex()]})
     except OSError as exc:
         _refuse(fd_out, exc)
         return
