@@ -138,7 +138,8 @@ def counted(link: str, of: Mapping[str, Any]) -> str:
     if of.get("delayed"):
         parts.append(f"by {of['held'] / of['delayed'] * 1e3:.1f} ms, at most {of['late'] * 1e3:.1f} ms late")
     asked = f"{of['asked']} asked, " if of.get("asked") else ""
-    return f"{link}: {asked}of {of['seen']} packets {', '.join(parts) or 'all passed'}"
+    packets = "1 packet" if of["seen"] == 1 else f"{of['seen']} packets"
+    return f"{link}: {asked}of {packets} {', '.join(parts) or 'all passed'}"
 
 
 def _event_text(event: Event) -> tuple[str, str] | None:

@@ -81,7 +81,7 @@ def test_faults_by_hand_are_felt_and_counted(up: Lab) -> None:
     dialled = up.run("exec", "alice", "--", sys.executable, "-c", dial)
     assert dialled.returncode == 1
     assert "TimeoutError" in dialled.stderr
-    assert "of 1 packets 1 dropped" in up.said("status")
+    assert "of 1 packet 1 dropped" in up.said("status")
     assert "alice→chat  whole" in up.said("heal", "alice")
     assert up.run("exec", "alice", "--", sys.executable, "-c", dial).returncode == 0
 
