@@ -71,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="where each run leaves its history (default: runs/)",
     )
+    play.add_argument(
+        "--ipv6", action="store_true", help="clients reach the servers by IPv6 (their --host becomes ::)"
+    )
     play.add_argument("--no-capture", action="store_true", help="leave no packets beside the histories")
     play.add_argument("--results", type=Path, metavar="FILE", help="leave all verdicts in this file, as JSON")
     play.add_argument("--no-runs", action="store_true", help="leave nothing on disk")
@@ -282,10 +285,11 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
         if instead:
             terminal.error(f"playing on {backend.name}, without network faults: {instead}")
         options = Options(
-            arguments.patience,
-            arguments.seed,
-            None if arguments.no_runs else arguments.runs,
-            not arguments.no_capture,
+            patience=arguments.patience,
+            seed=arguments.seed,
+            ipv6=arguments.ipv6,
+            runs=None if arguments.no_runs else arguments.runs,
+            capture=not arguments.no_capture,
         )
         story = arguments.verbose or (len(selection.scenarios) == 1 and not arguments.quiet)
         async for result in player.play_all(selection.scenarios, backend, options, arguments.jobs):

@@ -17,6 +17,7 @@ from socklab import faults
 from socklab.agents import Agent
 from socklab.backends import (
     IMAGES,
+    IPV6,
     LINKS,
     NETWORKS,
     PROGRAMS,
@@ -57,14 +58,17 @@ class _Client:
     agent: Agent
     inbox: Inbox
     open: bool = False
+    six: bool = False
+    """Its socket is one of IPv6."""
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Options:
-    """How to play. `patience` stretches every limit; `seed` decides what chance does to packets; `runs` is where each run gets its folder (None: nowhere)."""
+    """How to play. `patience` stretches every limit; `seed` decides what chance does to packets; `ipv6`: clients reach servers by IPv6; `runs` is where each run gets its folder (None: nowhere)."""
 
     patience: float = 1.0
     seed: int = 1
+    ipv6: bool = False
     runs: Path | None = None
     capture: bool = True
     """Leave the packets of a run beside its history."""
@@ -145,6 +149,9 @@ class _Play:
         }
         self.service = self.services["server"]
         self.framing = self.service.framing
+        self.over = {o.over for step in scenario.walk() for _, o in step.connects if o.over}
+        self.ipv6 = options.ipv6 or "ipv6" in self.over
+        """Whether there is IPv6 in this lab; IPv4 always is."""
         self.hosts, self.nodes = self._lay_out()
         self.history = History()
         self.judge = Judge(scenario, self.framing)
@@ -175,7 +182,7 @@ class _Play:
             self._make_folder()
             lab = self.lab = await self.backend.lab(self._networks(), list(self.nodes.values()))
             names = {host: "server" if host == self.service.name else host for host in self.nodes}
-            self.links = Links(lab, self.nodes.values(), names, self.options.seed, self._packet)
+            self.links = Links(lab, self.nodes.values(), names, self.options.seed, self._packet, self.ipv6)
             if reason := self._cannot_here(lab):
                 return self._result(Verdict.SKIP, reason), False
             await self._prepare()
@@ -249,6 +256,8 @@ class _Play:
                 return "reads the server's log or exit status, and its container is not ours: play it --on docker, on the host"
         if LINKS not in can and verbs & set(LINK_VERBS):
             return f"needs link faults ({', '.join(sorted(verbs & set(LINK_VERBS)))}), and the backend {name} has none: play it --on netns"
+        if self.ipv6 and IPV6 not in can:
+            return f"needs networks with IPv6, and the backend {name} has none: play it --on netns"
         if LINKS not in can and self._asks_the_wire:
             return f"needs to see the wire, and the backend {name} has none: play it --on netns"
         for service in self.services.values():
@@ -372,7 +381,11 @@ class _Play:
 
     def _networks(self) -> list[Network]:
         used = {network for node in self.nodes.values() for network in node.networks}
-        return [Network(name, internal) for name, internal in self.topology.networks.items() if name in used]
+        return [
+            Network(name, internal, self.ipv6)
+            for name, internal in self.topology.networks.items()
+            if name in used
+        ]
 
     async def _prepare(self) -> None:
         """Servers up and ready, agents there."""
@@ -387,7 +400,9 @@ class _Play:
             framing=self.framing,
             clients=[c.name for c in self.scenario.clients],
             nodes={
-                name: self.lab.address(host) for name, host in self.hosts.items() if self.nodes[host].networks
+                name: self.lab.address(host, six=self.options.ipv6)
+                for name, host in self.hosts.items()
+                if self.nodes[host].networks
             },
             patience=self.patience,
             seed=self.options.seed,
@@ -395,7 +410,17 @@ class _Play:
         )
         for name, service in self.services.items():
             self.servers[name] = Server(
-                name, service, service.name, self.lab, self.topology.root, self.patience, self._record
+                name,
+                service,
+                service.name,
+                self.lab,
+                self.topology.root,
+                self.patience,
+                self._record,
+                self.options.ipv6,
+                "::"
+                if self.ipv6
+                else None,  # both families, as Linux has it by default (ipv6(7), IPV6_V6ONLY)
             )
         hosts = dict.fromkeys(self.hosts[client.name] for client in self.scenario.clients)
         await _all(
@@ -455,10 +480,11 @@ class _Play:
         if not wanted or LINKS not in self.lab.can:
             return
         addresses = [
-            self.lab.address(host, network)
+            address
             for host, node in self.nodes.items()
             for network in node.networks
             if self.lab.reachable(host)
+            for address in self._addresses(host, network)
         ]
         local = {self.hosts[client.name] for client in self.scenario.clients if client.beside}
         capture = Capture(self._wire, self.folder if self.options.capture else None)
@@ -483,13 +509,18 @@ class _Play:
         """What the host with this address is called; somebody outside the lab by the address itself."""
         if not self._called:
             self._called = {
-                self.lab.address(host, network): self.links.names[host]
+                address: self.links.names[host]
                 for host, node in self.nodes.items()
                 for network in node.networks
+                for address in self._addresses(host, network)
             }
         if address.startswith("127.") or address == "::1":
             return self.links.names[seen_by]
         return self._called.get(address, address)
+
+    def _addresses(self, host: str, network: str) -> list[str]:
+        """All of a host's on a network."""
+        return [self.lab.address(host, network, six) for six in ([False, True] if self.ipv6 else [False])]
 
     async def _keep_packets(self, result: Result) -> Result:
         """Leave them beside the history. What is missing is told with the result."""
@@ -672,8 +703,9 @@ class _Play:
         to: Any = (
             server.service.path
             if kind == "unix"
-            else [self._address(client, server), options.port or server.port]
+            else [self._address(client, server, self._six(options)), options.port or server.port]
         )
+        client.six = self._six(options)
         arguments: dict[str, Any] = {"client": client.name, "kind": kind, "to": to}
         if kind != "udp":
             arguments["limit"] = limit
@@ -706,18 +738,23 @@ class _Play:
         if not reply["ok"]:
             raise LabError(f"no datagram socket for {client.name}: {reply.get('message')}")
 
-    def _address(self, client: _Client, server: Server) -> str:
+    def _six(self, options: ConnectOptions) -> bool:
+        return options.over == "ipv6" if options.over else self.options.ipv6
+
+    def _address(self, client: _Client, server: Server, six: bool) -> str:
         """The address by which a client reaches a server: on a network that both are on, if there is one."""
         host = self.hosts[client.name]
         if host == server.node:
-            return "127.0.0.1" if NETWORKS in self.lab.can else server.address
+            local = "::1" if six else "127.0.0.1"
+            return local if NETWORKS in self.lab.can else server.address
         shared = [n for n in self.nodes[server.node].networks if n in self.nodes[host].networks]
-        return self.lab.address(server.node, shared[0] if shared else None)
+        return self.lab.address(server.node, shared[0] if shared else None, six)
 
     def _bind(self, client: _Client, options: ConnectOptions) -> list[Any] | None:
         if NETWORKS not in self.lab.can:  # all on one loopback: the client's address is what it binds
             return [self.lab.address(self.hosts[client.name]), options.source_port or 0]
-        return ["0.0.0.0", options.source_port] if options.source_port else None
+        anywhere = "::" if self._six(options) else "0.0.0.0"
+        return [anywhere, options.source_port] if options.source_port else None
 
     async def _accepted(self, client: _Client, server: Server) -> None:
         """Until the server's accept queue is empty, so that a script does not race its accept(). One that takes nobody else
@@ -753,7 +790,7 @@ class _Play:
             target = payload.to or "server"
             if self.services[target].protocol == "udp":
                 server = self.servers[target]
-                arguments["to"] = [self._address(client, server), server.port]
+                arguments["to"] = [self._address(client, server, client.six), server.port]
             elif payload.to is not None:
                 raise LabError(
                     f"to: goes with UDP; over TCP a client talks to whom it is connected ({payload.to} is TCP)"

@@ -21,6 +21,8 @@ Faults = Mapping[str, Any]
 Links = Mapping[Pair, Faults]
 """(from, to) → faults, between hosts. A link that is not in it is whole."""
 
+# With IPv4 ARP passes, too: a cut is silence, not a host that nobody finds (RFC 4861).
+_NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept"
 MARK = 0x5AB10000  # as in inside/gate.py
 GROUP = 71
 
@@ -143,13 +145,14 @@ def nft_ruleset(
     ]
     if first:
         # Before the kernel puts fragments together, tracks connections or answers. A copy that the gate makes comes by the loopback.
-        lines += _chain("inet", "links", ['iifname "lo" accept', *first])
+        lines += _chain("inet", "links", ['iifname "lo" accept', _NEIGHBOURS, *first])
     if refusal:
         # A refusal must itself get through where both directions refuse.
         through = [
             "tcp flags & rst == rst accept",
             "icmp type destination-unreachable accept",
             "icmpv6 type destination-unreachable accept",
+            _NEIGHBOURS,
         ]
         lines += _chain("inet", "refusal", [*through, *refusal])
     if closed:

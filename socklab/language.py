@@ -88,6 +88,9 @@ CONNECT_OPTIONS = {
     "to": Field(NAME, "the service to connect to (default: the one under test)"),
     "port": Field(Number(1, 65535, "a port"), "another port than the service's own"),
     "from": Field(Number(1, 65535, "a port"), "the client's own port (default: any that is free)"),
+    "over": Field(
+        choice("ipv4", "ipv6"), "which of the server's addresses (default: ipv4, or with --ipv6 ipv6)"
+    ),
     "fails": Field(choice(*FAILURES), "the connect must fail, and in this way"),
 }
 CONNECT = Shapes(
@@ -422,7 +425,7 @@ MODIFIES = {
     "as": ("expect",),
 }
 LINK_VERBS = (*FAULT_VERBS, "unplug", "plug", "heal")
-CONNECT_MODIFIERS = {name: CONNECT_OPTIONS[name] for name in ("to", "port", "from", "fails")}
+CONNECT_MODIFIERS = {name: CONNECT_OPTIONS[name] for name in ("to", "port", "from", "over", "fails")}
 
 
 class StepType(Type):

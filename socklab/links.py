@@ -35,13 +35,15 @@ class Links:
         names: Mapping[str, str],
         seed: int,
         on_packet: OnPacket,
+        ipv6: bool = False,
     ) -> None:
-        """`names` is what each host is called where packets are told."""
+        """`names` is what each host is called where packets are told. `ipv6`: the hosts have such addresses, too."""
         self.now: faults.Links = {}
         self._lab = lab
         self._nodes = {node.name: node for node in nodes}
         self.names = names
         self._seed = seed
+        self._families = (False, True) if ipv6 else (False,)
         self._on_packet = on_packet
         self._closed = {name for name in self._nodes if not lab.reachable(name)}
         self._gates: dict[str, Agent] = {}
@@ -136,9 +138,10 @@ class Links:
                     faults.Interface(
                         "" if host in self._closed else await self._lab.device(host, network),
                         network,
-                        self._lab.address(host, network),
+                        self._lab.address(host, network, six),
                     )
                     for network in self._nodes[host].networks
+                    for six in self._families
                 ]
             )
 

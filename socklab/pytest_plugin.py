@@ -134,7 +134,9 @@ class _Stage:
         from socklab import player
         from socklab.conductor import Options
 
-        self._options = Options(config.getoption("--socklab-patience"), config.getoption("--socklab-runs"))
+        self._options = Options(
+            patience=config.getoption("--socklab-patience"), runs=config.getoption("--socklab-runs")
+        )
         self._runner: asyncio.Runner = asyncio.Runner()
         self._backend: Backend
         try:

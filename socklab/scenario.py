@@ -112,6 +112,7 @@ class ConnectOptions:
     port: int | None = None
     source_port: int | None = None
     fails: str | None = None
+    over: str | None = None
 
 
 @dataclass(frozen=True)
@@ -555,6 +556,7 @@ class _Reader:
                 options.get("port"),
                 options.get("from"),
                 str(options["fails"]) if "fails" in options else None,
+                str(options["over"]) if "over" in options else None,
             )
             connects += [(client, parsed) for client in self._expand_clients([name])]
         self._no_doubles([name for name, _ in connects], entries[0][0].mark)

@@ -32,8 +32,18 @@ class Server:
     """One server on its node. `name` is what the scenario calls it: `server`, or the service's name."""
 
     def __init__(
-        self, name: str, service: Service, node: str, lab: Lab, root: Path, patience: float, record: Record
+        self,
+        name: str,
+        service: Service,
+        node: str,
+        lab: Lab,
+        root: Path,
+        patience: float,
+        record: Record,
+        six: bool = False,
+        host: str | None = None,
     ) -> None:
+        """`six`: it is reached by IPv6. `host` stands for the `--host` of its command."""
         self.name = name
         self.service = service
         self.node = node
@@ -41,6 +51,8 @@ class Server:
         self.root = root
         self.patience = patience
         self.record = record
+        self.six = six
+        self.host = host
         self.port = service.port
         self.program: Program | None = None
         self.ending_expected = False
@@ -48,7 +60,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        return self.lab.address(self.node)
+        return self.lab.address(self.node, six=self.six)
 
     @property
     def running(self) -> bool:
@@ -80,8 +92,10 @@ class Server:
 
     def _command(self) -> tuple[str, ...]:
         argv = self.service.command
+        if self.host is not None:
+            argv = with_option(argv, "--host", self.host)
         if IMAGES in self.lab.can:
-            return argv
+            return argv if argv != self.service.command else ()
         if not argv:
             raise LabError(
                 f'service "{self.service.name}" has no command in the compose file; its image brings it, so only Docker can start it'
@@ -130,7 +144,8 @@ class Server:
             ]
         else:
             rows = table.listening(self.service.protocol, self.port)
-        return [r for r in rows if r.local in (self.address, "0.0.0.0", "::", f"::ffff:{self.address}")]
+        anywhere = {"::"} if self.six else {"0.0.0.0", "::"}
+        return [r for r in rows if r.local in (self.address, f"::ffff:{self.address}", *anywhere)]
 
     async def waiting(self) -> int:
         """How many connections wait for accept(); 0 where that cannot be known."""
@@ -178,7 +193,7 @@ class Server:
         ]
         own = [r for r in rows if r.local_port == self.port]
         if own:
-            return f"{text} where others reach it: it listens on {own[0].local} only; bind 0.0.0.0"
+            return f"{text} where others reach it: it listens on {own[0].local} only; bind {'::' if self.six else '0.0.0.0'}"
         return f"{text}; it listens on port {rows[0].local_port} instead" if rows else text
 
     # process faults

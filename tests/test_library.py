@@ -29,7 +29,7 @@ echo.4      whoever-comes-and-goes a-thousand-connections rst-ends-one-connectio
 echo.5      the-second-client-waits the-second-client-is-served-at-once a-slow-reader-delays-nobody fifty-at-once
 chat.1      a-line-may-come-in-pieces one-segment-may-hold-many-lines carriage-returns-and-empty-lines a-line-of-64-kib
             a-line-is-delivered-as-it-is the-half-typed-line-blocks-nobody
-chat.2      two-segments-one-server everyone-hears-a-line everyone-speaks-at-once a-full-room two-clients-on-one-host a-line-is-delivered-as-it-is
+chat.2      two-families-one-server two-segments-one-server everyone-hears-a-line everyone-speaks-at-once a-full-room two-clients-on-one-host a-line-is-delivered-as-it-is
 chat.3      everyone-hears-a-line everyone-speaks-at-once long-lines-never-interleave
 chat.4      nobody-has-to-speak nothing-from-before
 chat.5      quit-leaves only-the-line-quit-is-quit what-comes-behind-quit-is-ignored fin-and-rst-leave-too
@@ -145,8 +145,12 @@ def test_every_verb_is_used_somewhere(library: dict[str, list[Scenario]]) -> Non
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("kind", [Netns, Process], ids=["netns", "process"])
-def test_the_whole_library_passes(kind: type[Netns] | type[Process]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "ipv6"),
+    [(Netns, False), (Netns, True), (Process, False)],
+    ids=["netns", "netns over IPv6", "process"],
+)
+def test_the_whole_library_passes(kind: type[Netns] | type[Process], ipv6: bool) -> None:
     """On each backend; what a backend cannot do is skipped by name, and on netns nothing is. Judged again from its history, each verdict is the same."""
 
     async def play() -> tuple[list[Result], str | None]:
@@ -156,7 +160,7 @@ def test_the_whole_library_passes(kind: type[Netns] | type[Process]) -> None:
                 return [], reason
             selection = player.select(FILES)
             assert selection.errors == []
-            return [r async for r in player.play_all(selection.scenarios, backend, Options())], None
+            return [r async for r in player.play_all(selection.scenarios, backend, Options(ipv6=ipv6))], None
         finally:
             await backend.close()
 
@@ -173,5 +177,6 @@ def test_the_whole_library_passes(kind: type[Netns] | type[Process]) -> None:
         if {s.verb for s in r.scenario.walk()} & set(language.LINK_VERBS)
         or any(client.networks for client in r.scenario.clients)
         or any(name == "wire" for step in r.scenario.walk() for name, _ in step.expects)
+        or any(options.over for step in r.scenario.walk() for _, options in step.connects)
     }
     assert skipped == (set() if kind is Netns else needs_links)

@@ -24,6 +24,7 @@ LINKS = "links"  # links that can be put under control: cut, loss, delay, … (w
 NETWORKS = "networks"  # networks of its own for each lab, several of them, apart from each other
 NAMES = "names"  # a node finds another by its name
 PROGRAMS = "programs"  # servers that are started and ended at will, whose output and sockets can be read
+IPV6 = "ipv6"  # networks with IPv6
 IMAGES = "images"  # a service runs in its image, by the command that the compose file or the image says
 
 
@@ -49,6 +50,8 @@ class Network:
 
     name: str
     internal: bool = False
+    ipv6: bool = False
+    """Its nodes have an IPv6 address as well."""
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ class Lab(Protocol):
 
     can: frozenset[str]
 
-    def address(self, node: str, network: str | None = None) -> str:
-        """The IP address of a node on a network (default: its main one)."""
+    def address(self, node: str, network: str | None = None, six: bool = False) -> str:
+        """The IPv4 (or IPv6) address of a node on a network (default: its main one). Raises LabError where it has none."""
 
     async def spawn(
         self,

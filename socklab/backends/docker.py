@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import docker
-from docker.types import LogConfig
+from docker.types import IPAMConfig, IPAMPool, LogConfig
 
 from socklab.backends import (
     IMAGES,
+    IPV6,
     LINKS,
     NAMES,
     NETWORKS,
@@ -100,7 +101,7 @@ class Docker:
     """socklab.backends.Backend"""
 
     name = "docker"
-    can = frozenset({NETWORKS, NAMES, LINKS, PROGRAMS, IMAGES})
+    can = frozenset({NETWORKS, NAMES, LINKS, PROGRAMS, IMAGES, IPV6})
 
     def __init__(self) -> None:
         self.id = secrets.token_hex(4)
@@ -191,13 +192,14 @@ class Docker:
     async def _container(self, name: str, networks: Sequence[str], labels: Mapping[str, str]) -> _Pod:
         """A node's container, up. `networks` are the engine's ids of them."""
 
-        def make(client: docker.APIClient) -> tuple[str, Any, dict[str, str]]:
+        def make(client: docker.APIClient) -> tuple[str, Any, dict[str, tuple[str, str]]]:
             host = client.create_host_config(
                 auto_remove=True,
                 network_mode=networks[0] if networks else "none",
                 cap_drop=["ALL"],
                 cap_add=["NET_ADMIN", "NET_RAW"],
                 security_opt=["no-new-privileges"],
+                sysctls={"net.ipv6.conf.all.keep_addr_on_down": "1"},
                 log_config=LogConfig(type="none"),
             )
             container = client.create_container(
@@ -211,7 +213,8 @@ class Docker:
             stream = client.attach_socket(container, {"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
             client.start(container)
             joined = client.inspect_container(container)["NetworkSettings"]["Networks"]
-            return container, stream, {n["NetworkID"]: n["IPAddress"] for n in joined.values()}
+            addresses = {n["NetworkID"]: (n["IPAddress"], n["GlobalIPv6Address"]) for n in joined.values()}
+            return container, stream, addresses
 
         container, stream, addresses = await self.engine.call(make)
         remote = RemoteNode(name, own_socket(stream), docker_frames())
@@ -228,8 +231,8 @@ class _Pod:
     id: str
     networks: tuple[str, ...]
     remote: RemoteNode
-    addresses: dict[str, str]
-    """Network id → our address there."""
+    addresses: dict[str, tuple[str, str]]
+    """Network id → our IPv4 and IPv6 addresses there."""
     touched: bool = False
     """Its network is no longer as it was made: it is not used again."""
 
@@ -240,7 +243,7 @@ class _Bench:
 
     number: int
     taken: bool = False
-    networks: dict[tuple[str, bool], str] = field(default_factory=dict)
+    networks: dict[tuple[str, bool, bool], str] = field(default_factory=dict)
     pods: list[_Pod] = field(default_factory=list)
 
 
@@ -291,13 +294,18 @@ class DockerLab:
         self._pods[name] = await making
 
     async def _network(self, network: Network) -> str:
-        key = (network.name, network.internal)
+        key = (network.name, network.internal, network.ipv6)
         if key not in self._bench.networks:
             name = f"socklab-{self._backend.id}-{self._bench.number}-{network.name}"
-            labels = {LABEL: self._backend.id}
-            made = await self._engine.call(
-                lambda client: client.create_network(name, "bridge", internal=network.internal, labels=labels)
-            )
+            options: dict[str, Any] = {"internal": network.internal, "labels": {LABEL: self._backend.id}}
+            if network.ipv6:
+                # A network of our own in fd00::/8, by chance as RFC 4193 wants it.
+                pool = IPAMPool(
+                    subnet=f"fd{secrets.token_hex(1)}:{secrets.token_hex(2)}:{secrets.token_hex(2)}::/64"
+                )
+                options |= {"enable_ipv6": True, "ipam": IPAMConfig(pool_configs=[pool])}
+                name += "-6"
+            made = await self._engine.call(lambda client: client.create_network(name, "bridge", **options))
             self._bench.networks[key] = made["Id"]
         return self._bench.networks[key]
 
@@ -306,17 +314,20 @@ class DockerLab:
         lines = ["127.0.0.1 localhost", "::1 localhost"]
         for other in self._nodes.values():
             shared = [n for n in other.networks if n in node.networks]
-            if shared:
-                lines.append(" ".join([self.address(other.name, shared[0]), other.name, *other.aliases]))
+            addresses = self._pods[other.name].addresses[self._networks[shared[0]]] if shared else ()
+            lines += [" ".join([address, other.name, *other.aliases]) for address in addresses if address]
         return "\n".join(lines) + "\n"
 
     # what the conductor asks
 
-    def address(self, node: str, network: str | None = None) -> str:
+    def address(self, node: str, network: str | None = None, six: bool = False) -> str:
         mine = self._nodes[node].networks
         if not mine:
             raise LabError(f"{node} is on no network")
-        return self._pods[node].addresses[self._networks[network if network in mine else mine[0]]]
+        address = self._pods[node].addresses[self._networks[network if network in mine else mine[0]]][six]
+        if not address:
+            raise LabError(f"{node} has no IPv{6 if six else 4} address")
+        return address
 
     async def spawn(
         self,
@@ -335,6 +346,8 @@ class DockerLab:
         container = self._servers.get(node)
         if container is None:
             template = await self._backend.project(compose).template(node)
+            if argv:
+                template = _told(template, argv)
             container = self._servers[node] = await self._engine.call(
                 lambda client: client.create_container_from_config(self._in_pod(node, template))["Id"]
             )
@@ -496,6 +509,12 @@ class DockerLab:
             await pod.remote.alone()
         except LabError:
             pod.remote.close()
+
+
+def _told(template: dict[str, Any], argv: Sequence[str]) -> dict[str, Any]:
+    """The template with this command, where the compose file's own is to be changed (another --host)."""
+    entry = template["Config"].get("Entrypoint") or []
+    return {**template, "Config": {**template["Config"], "Cmd": list(argv)[len(entry) :]}}
 
 
 class _Output:

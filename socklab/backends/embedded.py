@@ -131,11 +131,11 @@ class EmbeddedLab:
     """A lab in the keeper's hands (socklab.backends.Lab)."""
 
     def __init__(
-        self, keeper: Keeper, can: frozenset[str], addresses: Mapping[str, Sequence[tuple[str, str]]]
+        self, keeper: Keeper, can: frozenset[str], addresses: Mapping[str, Sequence[Sequence[str]]]
     ) -> None:
         self.can = can
         self.addresses = addresses
-        """Node → (network, address) of each of its interfaces."""
+        """Node → network, IPv4 and perhaps IPv6 address of each of its interfaces."""
         self._keeper = keeper
         self._control: socket.socket | None = None
         self._gone: asyncio.Future[None] | None = None
@@ -171,11 +171,14 @@ class EmbeddedLab:
 
     # what the conductor asks
 
-    def address(self, node: str, network: str | None = None) -> str:
+    def address(self, node: str, network: str | None = None, six: bool = False) -> str:
         mine = self.addresses.get(node, ())
         if not mine:
             raise LabError(f"{node} is on no network")
-        return next((address for name, address in mine if name == network), mine[0][1])
+        _, *addresses = next((each for each in mine if each[0] == network), mine[0])
+        if six and len(addresses) < 2:
+            raise LabError(f"{node} has no IPv6 address")
+        return addresses[six]
 
     async def spawn(
         self,
@@ -342,7 +345,7 @@ class EmbeddedLab:
         return True
 
     async def device(self, node: str, network: str) -> str:
-        return f"eth{[name for name, _ in self.addresses[node]].index(network)}"
+        return f"eth{[name for name, *_ in self.addresses[node]].index(network)}"
 
     async def diagnosis(self) -> str:
         return ""

@@ -281,7 +281,9 @@ class JoinedLab:
 
     # what the conductor asks
 
-    def address(self, node: str, network: str | None = None) -> str:
+    def address(self, node: str, network: str | None = None, six: bool = False) -> str:
+        if six:
+            raise LabError(f"{node} has no IPv6 address")
         mine = self._nodes[node].networks
         wanted = network if network in mine else mine[0]
         if (node, wanted) not in self._addresses:

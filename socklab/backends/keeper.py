@@ -224,7 +224,7 @@ class Lab:
     def lay_out(self) -> None:
         """A bridge for each network in our own network namespace, and a namespace for each node."""
         switch = self.switch = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        _no_own_addresses()
+        _settle_ipv6()
         bridges = Links()
         index: dict[str, int] = {}
         bridges.up(1)  # lo
@@ -237,14 +237,15 @@ class Lab:
         for node in self.message["nodes"]:
             linux.unshare(linux.CLONE_NEWNET)
             self.namespaces[node["name"]] = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            _no_own_addresses()
+            _settle_ipv6()
             links = Links()
             links.up(1)
-            for number, (network, address) in enumerate(node["addresses"]):
+            for number, (network, *addresses) in enumerate(node["addresses"]):
                 port = f"p{len(ports)}"
                 links.add_veth(f"eth{number}", port, switch)
                 device = socket.if_nametoindex(f"eth{number}")
-                links.add_address(device, address, 16)
+                for address in addresses:
+                    links.add_address(device, address)
                 links.up(device)
                 ports.append((port, network))
                 self.ports[port] = (node["name"], f"eth{number}")
@@ -269,7 +270,7 @@ class Lab:
         files: dict[tuple[str, ...], str] = {}
         for node in self.message["nodes"]:
             # Nodes on the same networks see the same names, so they share one file.
-            mine = tuple(network for network, _ in node["addresses"])
+            mine = tuple(network for network, *_ in node["addresses"])
             if mine not in files:
                 files[mine] = f"{self.scratch}/hosts{len(files)}"
                 _write(files[mine], "127.0.0.1 localhost\n::1 localhost\n" + self.names_on(mine))
@@ -281,8 +282,9 @@ class Lab:
         """The lines of hosts(5) for whoever is on these networks: each node by the address on the first one they share."""
         lines = []
         for node in self.message["nodes"]:
-            shared = [address for network, address in node["addresses"] if network in networks]
-            lines += [f"{address} {' '.join([node['name'], *node['aliases']])}\n" for address in shared[:1]]
+            shared = [addresses for network, *addresses in node["addresses"] if network in networks]
+            names = " ".join([node["name"], *node["aliases"]])
+            lines += [f"{address} {names}\n" for addresses in shared[:1] for address in addresses]
         return "".join(lines)
 
     def enter(self, node: str) -> None:
@@ -473,12 +475,14 @@ def _wait_until_up(ends: list[tuple[Links, int]]) -> None:
             time.sleep(0.001)  # the kernel tells by an event, too; it is nearly always up at the first look
 
 
-def _no_own_addresses() -> None:
-    """No IPv6 address that the kernel makes up by itself, and nobody is asked whether it is taken (ip-sysctl: addr_gen_mode)."""
-    try:
-        _write("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1")
-    except OSError:
-        pass  # no IPv6 here, or /proc/sys is read-only; then such packets stand in the capture
+def _settle_ipv6() -> None:
+    """No address that the kernel makes up by itself, asking whether it is taken; and a cable that is plugged in again finds its
+    addresses as it left them, as with IPv4 (ip-sysctl)."""
+    for name, value in (("default/addr_gen_mode", "1"), ("all/keep_addr_on_down", "1")):
+        try:
+            _write(f"/proc/sys/net/ipv6/conf/{name}", value)
+        except OSError:
+            pass  # no IPv6 here, or /proc/sys is read-only; then such packets stand in the capture
 
 
 def _open_table(path: str) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from socklab.backends import (
+    IPV6,
     LINKS,
     NAMES,
     NETWORKS,
@@ -28,7 +29,7 @@ class Netns:
     """socklab.backends.Backend"""
 
     name = "netns"
-    can = frozenset({NETWORKS, NAMES, PROGRAMS, LINKS})
+    can = frozenset({NETWORKS, NAMES, PROGRAMS, LINKS, IPV6})
 
     def __init__(self) -> None:
         self._keeper = Keeper()
@@ -57,19 +58,21 @@ class Netns:
         return lab
 
 
-def _addresses(networks: Sequence[Network], nodes: Sequence[Node]) -> dict[str, list[tuple[str, str]]]:
-    """10.71.0.0/16 for the first network, 10.72.0.0/16 for the next; nodes from .0.2 on."""
+def _addresses(networks: Sequence[Network], nodes: Sequence[Node]) -> dict[str, list[list[str]]]:
+    """10.71.0.0/16 for the first network, 10.72.0.0/16 for the next; nodes from .0.2 on. The same in fd00:71::/64 (RFC 4193)."""
     if len(networks) > 180:
         raise LabError(f"{len(networks)} networks; a lab has at most 180")
-    free = {
-        network.name: ipaddress.IPv4Address(f"10.{71 + number}.0.2")
-        for number, network in enumerate(networks)
-    }
-    addresses: dict[str, list[tuple[str, str]]] = {node.name: [] for node in nodes}
+    numbers = {network.name: number for number, network in enumerate(networks, 71)}
+    with_ipv6 = {network.name for network in networks if network.ipv6}
+    free = dict.fromkeys(numbers, 2)
+    addresses: dict[str, list[list[str]]] = {node.name: [] for node in nodes}
     for node in nodes:
         for network in node.networks:
-            addresses[node.name].append((network, str(free[network])))
-            free[network] += 1
+            host, free[network] = free[network], free[network] + 1
+            mine = [network, str(ipaddress.IPv4Address(f"10.{numbers[network]}.0.0") + host)]
+            if network in with_ipv6:
+                mine.append(str(ipaddress.IPv6Address(f"fd00:{numbers[network]}::") + host))
+            addresses[node.name].append(mine)
     return addresses
 
 

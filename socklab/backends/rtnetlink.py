@@ -16,6 +16,7 @@ _OPER_UP = 6  # IF_OPER_UP (RFC 2863)
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
 _SNOOPING = 23  # IFLA_BR_MCAST_SNOOPING
 _ADDRESS, _LOCAL = 1, 2  # IFA_*
+_NODAD = 2  # IFA_F_NODAD
 _UP = 1  # IFF_UP
 
 
@@ -59,11 +60,12 @@ class Links:
             "set master", _NEWLINK, 0, _link(index, up=True) + _attribute(_MASTER, struct.pack("=i", bridge))
         )
 
-    def add_address(self, index: int, address: str, prefix: int) -> None:
-        """`ip address add ADDRESS/PREFIX` (IPv4)"""
-        packed = socket.inet_aton(address)
+    def add_address(self, index: int, address: str) -> None:
+        """`ip address add ADDRESS/16`, or for IPv6 /64 `nodad`: nobody is asked whether somebody has it already."""
+        family, prefix, flags = (socket.AF_INET6, 64, _NODAD) if ":" in address else (socket.AF_INET, 16, 0)
+        packed = socket.inet_pton(family, address)
         body = (
-            struct.pack("=BBBBi", socket.AF_INET, prefix, 0, 0, index)
+            struct.pack("=BBBBi", family, prefix, flags, 0, index)
             + _attribute(_LOCAL, packed)
             + _attribute(_ADDRESS, packed)
         )

@@ -79,7 +79,7 @@ def play(
         try:
             (one,) = load(path)
             return await conductor.play(
-                one, topology.read(folder / "docker-compose.yml"), backend, Options(patience)
+                one, topology.read(folder / "docker-compose.yml"), backend, Options(patience=patience)
             )
         finally:
             await backend.close()

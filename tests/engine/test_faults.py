@@ -98,9 +98,9 @@ def test_each_ruleset_replaces_the_one_before() -> None:
     def shape(entries: list[dict[str, object]]) -> list[str]:
         return [key for entry in entries for key in entry]
 
-    assert shape(loaded(one)) == ["table", "chain", "chain", "rule", "rule"]
-    assert shape(loaded(other, one, one)) == ["table", "chain", "chain", "rule", "rule"]
-    assert shape(loaded(one, other)) == ["table", "chain", "chain", *["rule"] * 7]
+    assert shape(loaded(one)) == ["table", "chain", "chain", *["rule"] * 3]
+    assert shape(loaded(other, one, one)) == ["table", "chain", "chain", *["rule"] * 3]
+    assert shape(loaded(one, other)) == ["table", "chain", "chain", *["rule"] * 9]
 
 
 @needs_nft

@@ -133,6 +133,7 @@ ACCEPTED = {
             "- expect: {wire: {is: zero window, once: true}}",
             "- sockets: {server: {alice: ESTABLISHED, bob: gone}}",
             '- {sockets: {alice: {server: {state: CLOSE_WAIT, send-q: "> 0"}}, server: {listen: {accept-queue: 3}}}, within: 5s}',
+            "- connect: {alice: {over: ipv6}, bob: {over: ipv4}}",
             "- half-close: alice",
             "- close: [alice, bob]",
             "- abort: everyone",
