@@ -33,6 +33,7 @@ _MARKS = 0xFFFF0000
 QUEUE, GROUP = 0, 71
 TOLD = 10_000  # packets of one link that are told one by one; then they are only counted
 _RAW = 255  # IPPROTO_RAW: the header is ours (raw(7))
+_IPV6 = 0x86DD  # ETH_P_IPV6
 
 _PROBES = {
     "silence": "type filter hook prerouting priority -450; policy accept; ip saddr 192.0.2.1 counter drop",
@@ -97,7 +98,7 @@ class Gate:
         self.heap: list[tuple[float, int, _Packet]] = []
         self.pushed = 0
         self.to_be_overtaken: dict[int, _Packet] = {}
-        self.raw: dict[int, socket.socket] = {}
+        self.injector: dict[bool, socket.socket] = {}
 
     def run(self) -> None:
         while True:
@@ -291,13 +292,20 @@ class Gate:
             self.inject(copy)
 
     def inject(self, data: bytes) -> None:
-        """A packet more, as if it had come from outside: by a raw socket to ourselves, and so by the loopback (raw(7))."""
-        family = socket.AF_INET if data[0] >> 4 == 4 else socket.AF_INET6
-        if family not in self.raw:
-            self.raw[family] = socket.socket(family, socket.SOCK_RAW, _RAW)
-        place = data[16:20] if family == socket.AF_INET else data[24:40]
+        """A packet more, as if it had come from outside: to ourselves, and so by the loopback.
+
+        IPv4 by a raw socket (raw(7)), for as a frame it would be a martian there. IPv6 as a frame (packet(7)): what a raw socket sends
+        keeps the network namespace from going for a minute."""
+        four = data[0] >> 4 == 4
         try:
-            self.raw[family].sendto(data, (socket.inet_ntop(family, place), 0))
+            if self.injector.get(four) is None:
+                self.injector[four] = (
+                    socket.socket(socket.AF_INET, socket.SOCK_RAW, _RAW)
+                    if four
+                    else socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
+                )
+            place: Any = (socket.inet_ntoa(data[16:20]), 0) if four else ("lo", _IPV6)
+            self.injector[four].sendto(data, place)
         except OSError:
             pass  # the host is full, or just unplugged: then this copy is one that was lost
 
