@@ -34,6 +34,7 @@ QUEUE, GROUP = 0, 71
 TOLD = 10_000  # packets of one link that are told one by one; then they are only counted
 _RAW = 255  # IPPROTO_RAW: the header is ours (raw(7))
 _IPV6 = 0x86DD  # ETH_P_IPV6
+_HERE = bytes(6)  # the loopback's own hardware address; left out, it is whatever was in memory
 
 _PROBES = {
     "silence": "type filter hook prerouting priority -450; policy accept; ip saddr 192.0.2.1 counter drop",
@@ -304,7 +305,7 @@ class Gate:
                     if four
                     else socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, 0)
                 )
-            place: Any = (socket.inet_ntoa(data[16:20]), 0) if four else ("lo", _IPV6)
+            place: Any = (socket.inet_ntoa(data[16:20]), 0) if four else ("lo", _IPV6, 0, 0, _HERE)
             self.injector[four].sendto(data, place)
         except OSError:
             pass  # the host is full, or just unplugged: then this copy is one that was lost
