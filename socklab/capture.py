@@ -126,6 +126,18 @@ class Capture:
             yield t, number, length, spool.read(snapped), direction == OUT, node
 
 
+async def why_no_capture(lab: Lab) -> str:
+    """Why the packets of a lab cannot be read, or nothing."""
+    capture = Capture(lambda _: None, None)
+    try:
+        await capture.begin(lab, [], [])
+    except LabError as exc:
+        return str(exc)
+    finally:
+        capture.close()
+    return ""
+
+
 def _about(events: Iterable[Event]) -> str:
     play = next((e for e in events if e.kind == "play"), None)
     return f"{play.data['title']} ({play.data['path']}, {play.data['service']})" if play else ""

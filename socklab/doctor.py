@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 
 from socklab.backends import LabError, Network, Node
+from socklab.capture import why_no_capture
 from socklab.links import NEEDS, what_links_can
 
 
@@ -113,6 +114,7 @@ async def _netns(backend: object) -> list[tuple[str, str, str]]:
         lab = await backend.lab([Network("lab")], [Node("probe", ("lab",))])
         try:
             can = await what_links_can(lab, "probe")
+            can["capture"] = await why_no_capture(lab)
         finally:
             await lab.stop()
     except LabError as exc:
@@ -133,4 +135,5 @@ def _link_rows(can: Mapping[str, str]) -> list[tuple[str, str, str]]:
     ):
         why = can[need]
         rows.append((f"  {name}", "no" if why else "ok", f"{NEEDS[need]} ({why})" if why else about))
-    return rows
+    seen = can["capture"] or "every packet, for Wireshark and for expect: {wire: …}"
+    return [*rows, ("  capture", "no" if can["capture"] else "ok", seen)]
