@@ -55,7 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     _lab_options(play)
     play.add_argument("--service", metavar="NAME", help="only the plays with this service under test")
     play.add_argument(
-        "--jobs", type=_positive, metavar="N", help="so many plays at once (default: four for each core)"
+        "--jobs",
+        type=_positive,
+        metavar="N",
+        help="so many plays at once (default: four for each core, on Docker three)",
     )
     play.add_argument(
         "--seed",

@@ -146,7 +146,7 @@ async def play_all(
     jobs: int | None = None,
 ) -> AsyncIterator[Result]:
     """Play these, up to `jobs` at once; the results come in the order of the scenarios."""
-    gate = asyncio.Semaphore(jobs or default_jobs())
+    gate = asyncio.Semaphore(jobs or backend.plays * len(os.sched_getaffinity(0)))
 
     async def one(scenario: Scenario, where: topology.Topology) -> Result:
         async with gate:
@@ -160,8 +160,3 @@ async def play_all(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def default_jobs() -> int:
-    """Plays mostly wait, for messages and for the kernel, so there may be more of them than cores."""
-    return 4 * len(os.sched_getaffinity(0))

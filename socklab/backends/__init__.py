@@ -164,6 +164,8 @@ class Backend(Protocol):
 
     name: str
     can: frozenset[str]
+    plays: int
+    """How many plays there may well be at once for each core: they mostly wait, for messages and for the kernel."""
 
     async def probe(self) -> str | None:
         """Whether it works here: None, or why not and what would help."""

@@ -101,6 +101,7 @@ class Docker:
     """socklab.backends.Backend"""
 
     name = "docker"
+    plays = 3
     can = frozenset({NETWORKS, NAMES, LINKS, PROGRAMS, IMAGES, IPV6})
 
     def __init__(self) -> None:

@@ -63,6 +63,7 @@ class Joined:
     """socklab.backends.Backend"""
 
     name = "joined"
+    plays = 4
     can = frozenset({NETWORKS, NAMES, LINKS, IMAGES})
 
     def __init__(self, folder: Path = FOLDER, port: int = PORT) -> None:

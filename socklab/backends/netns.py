@@ -29,6 +29,7 @@ class Netns:
     """socklab.backends.Backend"""
 
     name = "netns"
+    plays = 4
     can = frozenset({NETWORKS, NAMES, PROGRAMS, LINKS, IPV6})
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ class Process:
     """socklab.backends.Backend"""
 
     name = "process"
+    plays = 4
     can: frozenset[str] = frozenset({PROGRAMS})
 
     def __init__(self) -> None:
