@@ -111,17 +111,19 @@ def _fits(count: int, of: int, share: float) -> bool:
 
 
 async def measure(backend: Backend, cases: Sequence[faults.Faults], seed: int = 1) -> list[Measured]:
-    """Measure each of these, one after another, on a lab of two hosts. Raises LabError."""
+    """Measure each of these, one after another, on a lab of two hosts, one direction and the other in turn. Raises LabError."""
     nodes = [Node("here", ("measured",)), Node("there", ("measured",))]
     lab = await backend.lab([Network("measured")], nodes)
     ends: dict[str, _End] = {}
     links = Links(lab, nodes, {"here": "here", "there": "there"}, seed, lambda _: None)
     try:
-        pair = ("here", "there")
-        await links.prepare((pair, name, _one(settings)) for put in cases for name, settings in put.items())
+        both = (("here", "there"), ("there", "here"))
+        await links.prepare(
+            (pair, name, _one(settings)) for pair in both for put in cases for name, settings in put.items()
+        )
         for node in nodes:
             ends[node.name] = await _End.open(lab, node.name)
-        return [await _measure(lab, links, ends, put) for put in cases]
+        return [await _measure(lab, links, ends, put, both[number % 2]) for number, put in enumerate(cases)]
     finally:
         for end in ends.values():
             end.agent.close()
@@ -129,25 +131,27 @@ async def measure(backend: Backend, cases: Sequence[faults.Faults], seed: int = 
         await lab.stop()
 
 
-async def _measure(lab: Lab, links: Links, ends: Mapping[str, _End], put: faults.Faults) -> Measured:
-    here, there = ends["here"], ends["there"]
-    pair = ("here", "there")
-    before = (await links.counts()).get("here→there", {})
+async def _measure(
+    lab: Lab, links: Links, ends: Mapping[str, _End], put: faults.Faults, pair: faults.Pair
+) -> Measured:
+    here, there = (ends[name] for name in pair)
+    link = links.told(pair)
+    before = (await links.counts()).get(link, {})
     await links.change(lambda _: {pair: put})
     here.forget()
     there.forget()
-    address, back = ([lab.address(name), PORT] for name in ("there", "here"))
+    back, address = ([lab.address(name), PORT] for name in pair)
     await asyncio.gather(here.send(address, PACKETS), there.send(back, BACK))
     await there.settle(PACKETS)
     await here.settle(BACK)
-    after = (await links.counts())["here→there"]
+    after = (await links.counts())[link]
     await links.change(lambda _: {})
     counts = {
         name: value - before.get(name, 0) for name, value in after.items() if isinstance(value, int | float)
     }
     came = [(number, t) for number, t in there.came]
     return Measured(
-        faults.told(put),
+        f"{link} {faults.told(put)}",
         PACKETS,
         [number for number, _ in came],
         [(t - here.said[number]) / 1e9 for number, t in came if number in here.said],
@@ -212,8 +216,8 @@ class _End:
 
 
 def cases() -> list[dict[str, Any]]:
-    """Every fault, and every pair of faults."""
+    """Every fault in either direction, and every pair of faults."""
     names = list(FAULTS)
     alone = [FAULTS[name] for name in names]
     pairs = [{**FAULTS[a], **FAULTS[b]} for i, a in enumerate(names) for b in names[i + 1 :]]
-    return alone + pairs
+    return alone + alone + pairs  # they are odd in number, so each of them comes to either direction
