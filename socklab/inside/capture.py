@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from socklab.inside.orders import Orders
 from socklab.inside.packets import Packet, described
 from socklab.inside.tcp import Watcher
 
@@ -159,15 +160,14 @@ class Capture:
     """Some taps, and the stream on which we tell of them."""
 
     def __init__(self, fd_in: int, fd_out: int, taps: Sequence[Tap]) -> None:
-        self.fd_in, self.fd_out = fd_in, fd_out
-        self.partial = b""
+        self.orders = Orders(fd_in, fd_out, self)
         self.taps = taps
         self.packets: dict[str, int] = {}
         self.captured: frozenset[bytes] = frozenset()
 
     def run(self) -> None:
         poll = select.poll()
-        poll.register(self.fd_in, select.POLLIN)
+        poll.register(self.orders, select.POLLIN)
         by_descriptor = {tap.socket.fileno(): tap for tap in self.taps}
         for descriptor in by_descriptor:
             poll.register(descriptor, select.POLLIN)
@@ -175,7 +175,7 @@ class Capture:
             for descriptor, _ in poll.poll():
                 if descriptor in by_descriptor:
                     self.tell(by_descriptor[descriptor])
-                elif not self.listen():
+                elif not self.orders.take():
                     return
 
     def tell(self, tap: Tap) -> bool:
@@ -185,23 +185,12 @@ class Capture:
             name = f"{node} {device}"
             self.packets[name] = self.packets.get(name, 0) + len(packets)
             data = base64.b64encode(b"".join(packets)).decode()
-            self.say({"event": "packets", "node": node, "device": device, "data": data})
+            self.orders.say({"event": "packets", "node": node, "device": device, "data": data})
         # The other clock is the one by which everything else is told.
         apart = time.monotonic_ns() - time.time_ns() if events else 0
         for event in events:
-            self.say({**event, "t": event["t"] + apart})
+            self.orders.say({**event, "t": event["t"] + apart})
         return bool(records)
-
-    def listen(self) -> bool:
-        """Take what was ordered. False at the end of the stream."""
-        data = os.read(self.fd_in, 1 << 16)
-        if not data:
-            return False
-        *lines, self.partial = (self.partial + data).split(b"\n")
-        for line in lines:
-            order = json.loads(line)
-            self.say({"id": order["id"], "ok": True, **getattr(self, "do_" + order["do"])(order)})
-        return True
 
     def do_begin(self, order: dict[str, Any]) -> dict[str, Any]:
         self.captured = frozenset(
@@ -218,11 +207,6 @@ class Capture:
 
     def do_count(self, order: dict[str, Any]) -> dict[str, Any]:
         return {"packets": self.packets, "lost": sum(tap.count() for tap in self.taps)}
-
-    def say(self, message: dict[str, Any]) -> None:
-        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
-        while data:
-            data = data[os.write(self.fd_out, data) :]
 
 
 def serve(fd_in: int, fd_out: int, devices: Sequence[str] = ()) -> None:

@@ -16,7 +16,6 @@ and on its own it tells {"event": "packet", …} of each packet that was lost, d
 from __future__ import annotations
 
 import heapq
-import json
 import os
 import re
 import select
@@ -26,6 +25,7 @@ from typing import Any
 
 from socklab.inside.fate import REORDER_LIMIT, Counts, Link, damaged
 from socklab.inside.netfilter import Held, Log, Queue, Tables, queue_rule
+from socklab.inside.orders import Orders
 from socklab.inside.packets import described, parse, with_checksum
 
 MARK = 0x5AB10000  # of packets that are ours to judge; the lower half tells the link
@@ -86,8 +86,7 @@ class Gate:
     """One node's gate, from the beginning of its stream to the end."""
 
     def __init__(self, fd_in: int, fd_out: int) -> None:
-        self.fd_in, self.fd_out = fd_in, fd_out
-        self.partial = b""
+        self.orders = Orders(fd_in, fd_out, self)
         self.tables = Tables()
         self.queue: Queue | None = None
         self.log: Log | None = None
@@ -104,7 +103,7 @@ class Gate:
     def run(self) -> None:
         while True:
             wait = max(self.heap[0][0] - time.monotonic(), 0.0) if self.heap else None
-            sources: list[Any] = [self.fd_in, *(s for s in (self.queue, self.log) if s is not None)]
+            sources: list[Any] = [self.orders, *(s for s in (self.queue, self.log) if s is not None)]
             ready, _, _ = select.select(sources, [], [], wait)
             if self.queue in ready:
                 self.judge()
@@ -112,30 +111,10 @@ class Gate:
                 self.let_go(time.monotonic())
             if self.log in ready:
                 self.dropped_by_rules()
-            if self.fd_in in ready and not self.listen():
+            if self.orders in ready and not self.orders.take():
                 return
 
     # orders
-
-    def listen(self) -> bool:
-        """Take what was ordered. False at the end of the stream."""
-        data = os.read(self.fd_in, 1 << 18)
-        if not data:
-            return False
-        *lines, self.partial = (self.partial + data).split(b"\n")
-        for line in lines:
-            order = json.loads(line)
-            try:
-                answer = getattr(self, "do_" + order["do"])(order)
-                self.say({"id": order["id"], "ok": True, **answer})
-            except OSError as exc:
-                self.say({"id": order["id"], "ok": False, "error": exc.strerror or str(exc)})
-        return True
-
-    def say(self, message: dict[str, Any]) -> None:
-        data = json.dumps(message, separators=(",", ":")).encode() + b"\n"
-        while data:
-            data = data[os.write(self.fd_out, data) :]
 
     def do_probe(self, order: dict[str, Any]) -> dict[str, Any]:
         can = {}
@@ -321,7 +300,7 @@ class Gate:
         told = self.told[mark] = self.told.get(mark, 0) + 1
         if told > TOLD:
             return
-        self.say(
+        self.orders.say(
             {
                 "event": "packet",
                 "t": time.monotonic_ns(),
