@@ -223,8 +223,7 @@ class _Play:
             )
         finally:
             # Also when this task is cancelled: what was made goes first.
-            if self.capture is not None:
-                result = await _unhurried(self._keep_packets(result))
+            missing = await _unhurried(self._keep_packets()) if self.capture is not None else ""
             for agent in self.agents.values():
                 agent.close()
             await _end(self._ending)
@@ -232,6 +231,8 @@ class _Play:
                 self.links.close()
                 await _unhurried(lab.stop())
             self.history.close()
+        if missing:
+            result = replace(result, notes=(*result.notes, missing))
         if self.history.write_error and result.verdict is Verdict.PASS:
             exc_ = self.history.write_error
             result = replace(
@@ -522,22 +523,20 @@ class _Play:
         """All of a host's on a network."""
         return [self.lab.address(host, network, six) for six in ([False, True] if self.ipv6 else [False])]
 
-    async def _keep_packets(self, result: Result) -> Result:
-        """Leave them beside the history. What is missing is told with the result."""
+    async def _keep_packets(self) -> str:
+        """Leave them beside the history, also of a play that was broken off. What is missing, in words."""
         assert self.capture is not None
         try:
             lost = await self.capture.finish()
             if self.folder is not None and self.options.capture:
                 self.capture.write(self.folder / "capture.pcapng", self.history.events, self.links.names)
+            return f"the capture missed {lost} packets" if lost else ""
         except LabError as exc:
-            note = f"no capture: {exc}"
+            return f"no capture: {exc}"
         except OSError as exc:
-            note = f"no capture: {exc.strerror}"
-        else:
-            note = f"the capture missed {lost} packets" if lost else ""
+            return f"no capture: {exc.strerror}"
         finally:
             self.capture.close()
-        return replace(result, notes=(*result.notes, note)) if note else result
 
     async def _until(self, done: Callable[[], bool], limit: float) -> bool:
         """Wait for events until `done()`, at most `limit` seconds. Whether it came to be."""
