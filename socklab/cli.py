@@ -126,7 +126,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument(
         "--measure",
         action="store_true",
-        help="also measure every link fault, and every two at once, by packets counted at both ends (15 s)",
+        help="also measure every link fault, and every two at once, by packets counted at both ends (20 s)",
     )
     doctor.set_defaults(run=_doctor)
     return parser
