@@ -62,6 +62,14 @@ def test_the_pure_modules_touch_no_socket_process_or_clock(name: str) -> None:
     assert own(ROOT / "socklab" / f"{name}.py") <= set(PURE)
 
 
+@pytest.mark.parametrize("path", sorted(ROOT.glob("socklab/inside/*.py")), ids=lambda p: p.name)
+def test_what_runs_inside_a_node_needs_nothing_but_itself(path: Path) -> None:
+    """It runs in containers that have only these files and Python."""
+    foreign = {name for name in imports(path) if not name.startswith("socklab.inside")}
+
+    assert {name.split(".")[0] for name in foreign} - sys.stdlib_module_names == set()
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("socklab/backends/*.py")), ids=lambda p: p.name)
 def test_backends_know_no_scenario_and_no_verdict(path: Path) -> None:
     assert own(path) <= {"backends", "sockets"}
