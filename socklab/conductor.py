@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from socklab import faults
+from socklab import causes, faults
 from socklab.agents import Agent
 from socklab.backends import (
     IMAGES,
@@ -29,6 +29,7 @@ from socklab.backends import (
     Node,
 )
 from socklab.capture import Capture
+from socklab.dialect import CHUNKS, PLAIN
 from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
 from socklab.language import FAULT_VERBS, LINK_VERBS
@@ -38,7 +39,7 @@ from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
 from socklab.sockets import Socket, as_seen
 from socklab.topology import Service, Topology, TopologyError
-from socklab.verdict import Failure, Result, Verdict, likely_cause, server_log
+from socklab.verdict import Failure, Result, Verdict, server_log
 
 LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
@@ -46,6 +47,9 @@ ETHERNET_SEGMENT = (
     1448  # bytes; loopback's own 64 KiB do not fit into the small buffer of a client that stalls
 )
 STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
+
+
+PROCESS_VERBS = {"kill", "stop", "pause", "continue", "restart", "steady"}
 
 
 Undo = Callable[[], Coroutine[Any, Any, None]]
@@ -149,12 +153,14 @@ class _Play:
         }
         self.service = self.services["server"]
         self.framing = self.service.framing
+        self.guest = self.service.guest
+        self.dialect = self.guest.dialect if self.guest else PLAIN
         self.over = {o.over for step in scenario.walk() for _, o in step.connects if o.over}
         self.ipv6 = options.ipv6 or "ipv6" in self.over
         """Whether there is IPv6 in this lab; IPv4 always is."""
         self.hosts, self.nodes = self._lay_out()
         self.history = History()
-        self.judge = Judge(scenario, self.framing)
+        self.judge = Judge(scenario, self.framing, self.dialect)
         self.clients: dict[str, _Client] = {}
         self.agents: dict[str, Agent] = {}
         self.servers: dict[str, Server] = {}
@@ -200,6 +206,8 @@ class _Play:
                 "a server that listens",
                 str(exc),
                 server_log(self.history),
+                causes.of_start(self.history, str(exc)) if self.guest else "",
+                start=True,
             )
             result = self._result(Verdict.FAIL, str(exc), failure)
         except Failed as exc:
@@ -227,6 +235,8 @@ class _Play:
             for agent in self.agents.values():
                 agent.close()
             await _end(self._ending)
+            for server in self.servers.values():
+                server.close()
             if lab is not None:
                 self.links.close()
                 await _unhurried(lab.stop())
@@ -248,10 +258,14 @@ class _Play:
         name = self.backend.name
         if NETWORKS not in can and any(client.networks for client in self.scenario.clients):
             return f"needs networks of its own, and the backend {name} has none: play it --on netns"
-        if PROGRAMS not in can:
+        if PROGRAMS not in can and self.guest is not None:
+            asked = any(who in self.services for step in self.scenario.walk() for who, _ in step.expects)
+            if self.scenario.fresh or asked or verbs & PROCESS_VERBS or "sockets" in verbs:
+                return "needs to start the server, or to look into it, and this one runs already: give its command instead of its address"
+        elif PROGRAMS not in can:
             if self.scenario.fresh:
                 return "needs a server that nobody used before, and these servers serve one play after another: play it --on docker, on the host"
-            if needed := verbs & {"kill", "stop", "pause", "continue", "restart"}:
+            if needed := verbs & PROCESS_VERBS:
                 return f"needs a server that can be started and ended ({', '.join(sorted(needed))}), and these servers run in containers that are not ours: play it --on docker, on the host"
             if any(who in self.services for step in self.scenario.walk() for who, _ in step.expects):
                 return "reads the server's log or exit status, and its container is not ours: play it --on docker, on the host"
@@ -261,7 +275,11 @@ class _Play:
             return f"needs networks with IPv6, and the backend {name} has none: play it --on netns"
         if LINKS not in can and self._asks_the_wire:
             return f"needs to see the wire, and the backend {name} has none: play it --on netns"
+        if reason := self._not_in_this_dialect():
+            return reason
         for service in self.services.values():
+            if self.guest is not None and self.guest.at is not None:
+                continue
             if not service.command and IMAGES not in can:
                 return f'service "{service.name}" has no command in {self.topology.path.name}: its image brings it: play it --on docker'
             if service.protocol == "unix" and any(
@@ -269,6 +287,14 @@ class _Play:
             ):
                 return f"{service.name} listens on an AF_UNIX socket, which only programs on its own host reach: give each client beside: server"
         return ""
+
+    def _not_in_this_dialect(self) -> str:
+        payloads = [p for step in self.scenario.walk() for _, each in step.sends for p in each]
+        return self.dialect.lacks(
+            raw=any(p.text is None for p in payloads),
+            cut=any(p.pieces for p in payloads),
+            quits=any(p.text == "quit" or b"quit\n" in p.raw for p in payloads),
+        )
 
     @property
     def _asks_the_wire(self) -> bool:
@@ -408,6 +434,7 @@ class _Play:
             patience=self.patience,
             seed=self.options.seed,
             gap=self.gap,
+            dialect=self.dialect.as_data(),
         )
         for name, service in self.services.items():
             self.servers[name] = Server(
@@ -594,6 +621,11 @@ class _Play:
                     await self._connect(self.clients[name], options, limit) for name, options in step.connects
                 ]
                 await _all(self._accepted(*pair) for pair in reached if pair)
+                await _all(
+                    self._introduce(client)
+                    for client, server in filter(None, reached)
+                    if server is self.servers["server"]
+                )
                 await self._joined()
             case "send":
                 await _all(self._send(self.clients[name], payloads, limit) for name, payloads in step.sends)
@@ -601,6 +633,8 @@ class _Play:
                 await self._expect(step, limit)
             case "sockets":
                 await self._sockets(step, limit)
+            case "steady":
+                await self._steady(step, limit)
             case "quiet":
                 await _all(self._quiet(name, window, step) for name, window in step.windows)
             case "half-close" | "close" | "abort" | "stall" | "read" | "set":
@@ -743,9 +777,10 @@ class _Play:
     def _address(self, client: _Client, server: Server, six: bool) -> str:
         """The address by which a client reaches a server: on a network that both are on, if there is one."""
         host = self.hosts[client.name]
+        if NETWORKS not in self.lab.can:
+            return server.address
         if host == server.node:
-            local = "::1" if six else "127.0.0.1"
-            return local if NETWORKS in self.lab.can else server.address
+            return "::1" if six else "127.0.0.1"
         shared = [n for n in self.nodes[server.node].networks if n in self.nodes[host].networks]
         return self.lab.address(server.node, shared[0] if shared else None, six)
 
@@ -772,6 +807,13 @@ class _Play:
                 return
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.01)
+
+    async def _introduce(self, client: _Client) -> None:
+        """What the server's dialect wants to hear first of everybody: a name, mostly."""
+        for line in self.dialect.first_lines(client.name):
+            chunks = [to_wire(line)]
+            self._record("sent", client.name, chunks=chunks, size=len(line), to="server", join=True)
+            await client.agent.ask("send", client=client.name, chunks=chunks, limit=self.limit)
 
     async def _joined(self) -> None:
         if self.gap:
@@ -822,9 +864,8 @@ class _Play:
 
     def _chunks(self, payload: Payload) -> list[dict[str, Any]]:
         """What the agent hands to the kernel, each chunk in a call of its own."""
-        newline = payload.text is not None and (
-            self.framing == LINE or (payload.lines and self.framing != DATAGRAM)
-        )
+        lines = self.framing == LINE or self.dialect.frames == CHUNKS
+        newline = payload.text is not None and (lines or (payload.lines and self.framing != DATAGRAM))
         if payload.text is None:
             messages = [payload.raw] * (payload.lines or 1)
         else:
@@ -833,13 +874,13 @@ class _Play:
                 expand(payload.text, {**self.judge.values, "n": str(n)}).encode(errors="surrogateescape")
                 for n in numbers
             ]
-        end = b"\n" if newline else b""
-        if payload.repeat > 1 and not payload.pieces:
-            if not end:
-                return [{**to_wire(m), "repeat": payload.repeat} for m in messages]
-            messages = [m * payload.repeat + end for m in messages]
-        else:
-            messages = [m * payload.repeat + end for m in messages]
+        if payload.repeat > 1 and not payload.pieces and not newline:
+            return [{**to_wire(m), "repeat": payload.repeat} for m in messages]
+        messages = [m * payload.repeat for m in messages]
+        if newline:
+            messages = [self.dialect.line(m) for m in messages]
+        elif lines:
+            messages = [self.dialect.raw(m) for m in messages]
         if not payload.pieces:
             if payload.lines and not payload.pause and self.framing != DATAGRAM:
                 return [to_wire(b"".join(messages))]  # at once: the stream has no message borders anyway
@@ -880,6 +921,19 @@ class _Play:
             await asyncio.sleep(pause)
             pause = min(pause * 1.5, 0.02)
         self.judge.conclude_sockets(step, limit)
+
+    async def _steady(self, step: Step, limit: float) -> None:
+        """Look at the servers' processes until they hold no more than before, or the limit is over."""
+        deadline = time.monotonic() + limit
+        pause = 0.005
+        while True:
+            for name in step.names:
+                self._record("holdings", name, **self.servers[name].holdings().as_data())
+            if not any(self.judge.growth(name) for name in step.names) or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 0.2)
+        self.judge.conclude_steady(step)
 
     async def _rows(self, who: str, peer: str) -> list[Socket]:
         """The sockets by which a client or server is connected to another, or a server listens."""
@@ -1006,7 +1060,8 @@ class _Play:
     def _failure(self, exc: Failed) -> Failure:
         step = exc.step
         where = f"{self.scenario.path}:{step.line if step else self.scenario.steps[-1].line}"
-        cause = likely_cause(self.history.events, [c for c in exc.clients if c in self.clients])
+        concerned = [c for c in exc.clients if c in self.clients]
+        cause = causes.likely(self.history.events, concerned, self.framing, self.dialect, step)
         return Failure(
             where,
             step.text if step else "end of the scenario",

@@ -19,6 +19,7 @@ What kinds there are, and what their `data` holds:
     packet      from, to, fate: dropped | duplicated | corrupted | overtaken, by (the fault), ordinal, size, what, head (hex)
     wire        from, to (hosts, or addresses), words (SYN, RST, retransmission, …), sport, dport, seq, ack, window, what
     sockets     peer (or listen), state, send-q, recv-q, accept-queue      what a node's kernel said of a socket
+    holdings    descriptors, threads, children, zombies, memory (bytes)      what a server's process and those below it hold
     counted     links: {"a→b": {asked, seen, dropped, …}}      what the gates counted, at the end
     note        text              remarks of the lab itself
     verdict     verdict, reason, line                                         the last event

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from socklab import holdings
+from socklab.dialect import PLAIN, Dialect
 from socklab.history import Event, joined
 from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
 from socklab.scenario import Scenario, Step, plays
@@ -18,7 +20,7 @@ from socklab.source import Source
 from socklab.verdict import Verdict, on_the_wire, received
 
 JOIN_GRACE = 1.0  # seconds after a connect in which a line may pass a newcomer by (contract chat, clause 4)
-ASSERTING = {"expect", "quiet", "sockets", "wait", "note"}
+ASSERTING = {"expect", "quiet", "sockets", "steady", "wait", "note"}
 """Verbs that do nothing to the lab; `quiet` counts from the beginning of the last step that did something."""
 
 
@@ -67,13 +69,13 @@ class _Guard:
 class Judge:
     """The state of one play as far as its verdict goes."""
 
-    def __init__(self, scenario: Scenario, framing: str) -> None:
+    def __init__(self, scenario: Scenario, framing: str, dialect: Dialect = PLAIN) -> None:
         servers = ["server", *scenario.services]
         self.framing = framing
         self.clients = [client.name for client in scenario.clients]
         self.inboxes = {
             **{name: Inbox(LINE) for name in servers},
-            **{name: Inbox(framing) for name in self.clients},
+            **{name: Inbox(framing, dialect) for name in self.clients},
             "wire": Inbox(LINE),
         }
         self.events: list[Event] = []
@@ -82,6 +84,9 @@ class Judge:
         self._begun: dict[str, int] = {}
         self._acted = 0
         self._tables: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._holdings: dict[str, Mapping[str, int]] = {}
+        self._steady: dict[str, tuple[Mapping[str, int], int]] = {}
+        """Of each server what it held at its first `steady:`, and how many had connected by then."""
         self._said: list[int] = []
         self._joined: list[int] = []
         self._ends_expected: set[str] = set()
@@ -109,6 +114,10 @@ class Judge:
         if event.kind == "sent":
             said = joined(event.data["chunks"])
             self._release(lambda watch: watch.concerns(said))
+        if event.kind == "holdings":
+            self._holdings[event.node] = event.data
+        if event.kind == "spawned":
+            self._steady.pop(event.node, None)  # another process holds what it holds
         if event.kind == "sockets":
             self._tables[event.node, event.data["peer"]] = event.data
         where = "wire" if event.kind == "wire" else event.node
@@ -227,6 +236,29 @@ class Judge:
             )
             raise Failed(f"{expected}, within {limit:g}s", got, [who for who, _, _ in unlike], step)
 
+    # steady
+
+    def growth(self, name: str) -> dict[str, int]:
+        """What a server holds more than at its first `steady:`, and should not; by what its process was last seen to hold."""
+        if name not in self._steady or name not in self._holdings:
+            return {}
+        before, joined_ = self._steady[name]
+        return holdings.grown(before, self._holdings[name], len(self._joined) - joined_)
+
+    def conclude_steady(self, step: Step) -> None:
+        """Raises Failed with what has grown."""
+        for name in step.names:
+            if self.growth(name):
+                before, joined_ = self._steady[name]
+                clients = len(self._joined) - joined_
+                raise Failed(
+                    f"{name}: to hold what it held before {clients} clients came and went: {holdings.told(before)}",
+                    f"{name}: {holdings.told(self._holdings[name])}",
+                    step=step,
+                )
+            if name in self._holdings:
+                self._steady.setdefault(name, (self._holdings[name], len(self._joined)))
+
     # the end
 
     def conclude_play(self) -> None:
@@ -256,7 +288,7 @@ def again(events: Sequence[Event]) -> tuple[Verdict, int, str]:
     ):
         return recorded
     scenario = _scenario_of(begin)
-    judge = Judge(scenario, str(begin.data["framing"]))
+    judge = Judge(scenario, str(begin.data["framing"]), Dialect.of(begin.data.get("dialect", {})))
     waiting: dict[str, Waiting] = {}
     try:
         for event in events[:-1]:
@@ -279,6 +311,8 @@ def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[st
             judge.conclude(waiting.pop(path), step.within or 0.0)
     elif step.verb == "sockets" and phase != "begin":
         judge.conclude_sockets(step, step.within or 0.0)
+    elif step.verb == "steady" and phase != "begin":
+        judge.conclude_steady(step)
     elif step.verb == "quiet" and phase != "begin":
         for name, window in step.windows:
             judge.conclude_quiet(name, window, step)

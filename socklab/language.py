@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from socklab.contracts import CONTRACTS
 from socklab.grammar import (
     Amount,
     Duration,
@@ -47,8 +48,6 @@ OPTIONS = (
     "linger",
     "user_timeout",
 )
-CONTRACTS = {"echo": 5, "chat": 8, "udp-echo": 1, "registry": 6}
-"""Contract → how many numbered clauses it has."""
 
 MAX_CLIENTS = 1000
 MAX_MESSAGES = 1_000_000
@@ -189,6 +188,18 @@ EXPECTATION = Shapes(
                 ),
             ),
             (
+                "ended",
+                Fields(
+                    {
+                        "ended": Field(
+                            Flag(), "the server's process ended, and had not to be killed", required=True
+                        ),
+                        "only": _ONLY,
+                    },
+                    "an expectation",
+                ),
+            ),
+            (
                 "exit",
                 Fields(
                     {
@@ -302,6 +313,10 @@ VERBS: dict[str, Field] = {
         MapOf(NAME, MapOf(NAME, SOCKET, "peers with a state"), "whose kernel is asked, and of which sockets"),
         "wait until the kernel's own table says this of a connection (or of the listening socket: listen)",
     ),
+    "steady": Field(
+        NAMES,
+        "the server holds no more descriptors, threads, children and memory than at the first steady: of this play",
+    ),
     "quiet": Field(
         MapOf(NAME, Duration(), "clients with a window, like {bob: 200ms}"), "nothing comes within the window"
     ),
@@ -402,6 +417,9 @@ MODIFIERS: dict[str, Field] = {
         Word(r"[A-Za-z_][A-Za-z0-9_]*", "a name for what was caught"),
         "keep what matched, for {name} in later texts",
     ),
+    "hint": Field(
+        TEXT, "the likely cause in plain words, told when this step fails and the history shows no better one"
+    ),
     "note": Field(TEXT, "a caption in every report"),
 }
 FAULT_VERBS = (
@@ -419,7 +437,8 @@ FAULT_VERBS = (
 )
 """What puts a fault on links."""
 MODIFIES = {
-    "within": ("connect", "send", "expect", "sockets", "stop", "kill", "restart"),
+    "within": ("connect", "send", "expect", "sockets", "steady", "stop", "kill", "restart"),
+    "hint": ("connect", "send", "expect", "quiet", "sockets", "steady"),
     "during": (*FAULT_VERBS, "unplug", "pause", "stall"),
     "for": FAULT_VERBS,
     "as": ("expect",),
@@ -515,14 +534,17 @@ CLIENT = Shapes(
 CLAUSE = Word(
     r"(echo|chat|udp-echo|registry)\.[1-9][0-9]*",
     "a clause of a contract, like chat.2",
-    tuple(f"{contract}.{i}" for contract, last in CONTRACTS.items() for i in range(1, last + 1)),
+    tuple(f"{c.name}.{i}" for c in CONTRACTS.values() for i in range(1, len(c.clauses) + 1)),
 )
 SCENARIO = Fields(
     {
         "title": Field(TEXT, "what it shows, as a sentence", required=True),
         "about": Field(TEXT, "why it happens"),
         "clauses": Field(ListOf(CLAUSE), "the clauses of the contract that it holds"),
-        "only": Field(choice("ours"), "it asks for more than the contract: for the project's own servers"),
+        "only": Field(
+            choice("ours", "advice"),
+            "it asks for more than the contract: of the project's own servers; advice: for others too, but no point is lost",
+        ),
         "needs": Field(
             choice("fresh"), "a server that nobody used before: skipped where it cannot be started anew"
         ),

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
 
-from socklab.history import Event, from_wire
-from socklab.scenario import Expectation, Pattern, compile_regex, expand, expand_regex
+from socklab.dialect import LINES, PLAIN, Dialect
+from socklab.history import Event, from_wire, joined
+from socklab.scenario import UNKILLED, Expectation, Pattern, compile_regex, expand, expand_regex
 
 LINE, DATAGRAM, STREAM = "line", "datagram", "stream"
 
@@ -39,6 +40,7 @@ class Inbox:
     """All that one node has received, in order. A new connection goes on with the same list, from `first` on."""
 
     framing: str
+    dialect: Dialect = PLAIN
     messages: list[Message] = field(default_factory=list)
     stream: bytearray = field(default_factory=bytearray)
     """The current connection's bytes as they came."""
@@ -61,6 +63,7 @@ class Inbox:
     positions: dict[str, int] = field(default_factory=dict)
     """Each pattern's own position."""
     _partial: bytearray = field(default_factory=bytearray)
+    _own: bytearray = field(default_factory=bytearray)
     _errors_read: int = 0
 
     def feed(self, event: Event) -> None:
@@ -74,6 +77,8 @@ class Inbox:
             self.connection += 1
             self.ended = None
         elif kind == "sent":
+            if self.framing == LINE and not self.dialect.echo and not event.data.get("join"):
+                self._hear_itself(event)
             for chunk in event.data["chunks"]:
                 if self.framing == DATAGRAM:
                     self.sent_messages.append(from_wire(chunk))
@@ -107,15 +112,28 @@ class Inbox:
         self.arrivals.append((t, len(self.stream)))
         if self.framing == LINE:
             self._partial += data
-            if b"\n" in data:
-                *lines, rest = bytes(self._partial).split(b"\n")
-                self.messages += [Message(line.removesuffix(b"\r"), t) for line in lines]
+            if b"\n" in data or self.dialect.frames != LINES:
+                whole, rest = self.dialect.split(bytes(self._partial))
+                self.messages += [Message(m, t) for m in whole if not self.dialect.ignores(m)]
                 self._partial = bytearray(rest)
 
+    def _hear_itself(self, event: Event) -> None:
+        """In this dialect nobody hears itself: what a client says counts as heard by it, and an echo would be one too many."""
+        self._own += joined(event.data["chunks"])
+        whole, rest = self.dialect.split(bytes(self._own))
+        self._own = bytearray(rest)
+        quit_ = (self.dialect.quit or "").encode()
+        for message in whole:
+            if message == quit_:
+                break
+            if message:
+                self.messages.append(Message(message, event.t))
+
     def _flush(self, t: int) -> None:
-        if self._partial:
+        if self._partial and not self.dialect.ignores(self._partial):
             self.messages.append(Message(bytes(self._partial), t))
-            self._partial.clear()
+        self._partial.clear()
+        self._own.clear()
 
     def _begin_again(self, t: int) -> None:
         """A new connection, open since `t`. Its first bytes may be known already: they can be quicker than its own event."""
@@ -501,7 +519,8 @@ class Watch:
         inbox, kind = self.inbox, self.expectation.kind
         if kind == "exit":
             if inbox.status is not None:
-                if str(inbox.status) == self.expectation.word:
+                word = self.expectation.word
+                if str(inbox.status) == word or (word == UNKILLED and inbox.status != -9):
                     self._met()
                 else:
                     how = f"by signal {-inbox.status}" if inbox.status < 0 else f"with status {inbox.status}"

@@ -17,8 +17,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+from socklab.contracts import CONTRACTS
 from socklab.grammar import MapOf, Record, Str
-from socklab.language import CONNECT_MODIFIERS, CONTRACTS, MAX_CLIENTS, MEGA, RESERVED, SCENARIO
+from socklab.language import CONNECT_MODIFIERS, MAX_CLIENTS, MEGA, RESERVED, SCENARIO
 from socklab.source import Map, Mark, Problem, Scalar, Seq, Source, Tree, nearest, printable
 
 
@@ -53,6 +54,10 @@ class Pattern:
         return f"exactly {text}" if self.kind == "is" else text
 
 
+UNKILLED = "unkilled"
+"""An exit status, of whatever number, that is no SIGKILL."""
+
+
 @dataclass(frozen=True)
 class Expectation:
     """What one client (or the server) is to see.
@@ -76,6 +81,8 @@ class Expectation:
             return f"the connection to end ({self.kind})"
         if self.kind == "error":
             return f'the error "{self.word}"'
+        if self.kind == "exit" and self.word == UNKILLED:
+            return "its process to end, without SIGKILL"
         if self.kind == "exit":
             return f"its process to end with status {self.word}"
         if self.kind == "sent":
@@ -148,6 +155,8 @@ class Step:
     lasts: float | None = None
     """Seconds after which the fault is undone."""
     capture: str | None = None
+    hint: str = ""
+    """The likely cause if it fails."""
     note: str | None = None
 
 
@@ -160,6 +169,8 @@ class Scenario:
     about: str
     clauses: tuple[str, ...]
     only_ours: bool
+    advice: bool
+    """It asks for more than the contract, in a way that means something to any server."""
     fresh: bool
     """It needs a server that nobody used before."""
     service: str
@@ -309,10 +320,8 @@ class _Reader:
         self.datagrams = self._contract() in ("udp-echo", "registry")
         for clause in record.get("clauses", []):
             contract, _, number = clause.partition(".")
-            if int(number) > CONTRACTS[contract]:
-                raise Problem(
-                    clause.mark, f'"{clause}": the contract {contract} has clauses 1 to {CONTRACTS[contract]}'
-                )
+            if int(number) > (last := len(CONTRACTS[contract].clauses)):
+                raise Problem(clause.mark, f'"{clause}": the contract {contract} has clauses 1 to {last}')
             if contract != self._contract():
                 raise Problem(
                     clause.mark,
@@ -326,6 +335,7 @@ class _Reader:
                 about=str(record.get("about", "")),
                 clauses=tuple(map(str, record.get("clauses", []))),
                 only_ours="only" in record or self.only_ours,
+                advice=record.get("only") == "advice",
                 fresh="needs" in record,
                 service=str(service),
                 services=tuple(str(name) for name in more if name != service),
@@ -466,6 +476,7 @@ class _Reader:
             within=record.get("within"),
             lasts=record.get("for"),
             capture=record.get("as"),
+            hint=str(record.get("hint", "")),
             note=record.get("note"),
         )
         reader: Callable[[Step, Any, Record], Step] = getattr(
@@ -516,7 +527,7 @@ class _Reader:
 
     def _read_names(self, step: Step, value: Any, record: Record) -> Step:
         names = _listed(value)
-        if step.verb in ("kill", "stop", "pause", "continue", "restart"):
+        if step.verb in ("kill", "stop", "pause", "continue", "restart", "steady"):
             return replace(step, names=tuple(self._server(name) for name in names))
         clients = self._expand_clients(names)
         for client in clients:
@@ -653,7 +664,7 @@ class _Reader:
                 if not of_server:
                     raise Problem(
                         name.mark,
-                        f"what is expected of {name} is {{log: …}} or {{exit: 0}}; messages are expected of clients",
+                        f"what is expected of {name} is {{log: …}}, {{exit: 0}} or {{ended: true}}; messages are expected of clients",
                     )
                 expects.append((str(name), expectation))
                 continue
@@ -708,6 +719,8 @@ class _Reader:
             return Expectation("exactly", self._texts(_listed(value)))
         if "error" in record:
             return Expectation("error", word=str(record["error"]))
+        if "ended" in record:
+            return Expectation("exit", word=UNKILLED)
         if "exit" in record:
             return Expectation("exit", word=str(record["exit"]), log=False)
         if "log" in record:

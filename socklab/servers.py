@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from socklab.backends import IMAGES, NETWORKS, PROGRAMS, Lab, LabError, Program
+from socklab import holdings
+from socklab.backends import IMAGES, NETWORKS, PROGRAMS, Lab, LabError, Lacking, Program
 from socklab.backends.embedded import process_state
+from socklab.guest import Guest, Limits
 from socklab.sockets import Socket
 from socklab.topology import Service, with_option
 
 READY_LIMIT = 10.0  # seconds; a JVM on a busy machine takes some
 STOP_LIMIT = 2.0  # seconds between SIGTERM and SIGKILL where a server does not end
 
+ELSEWHERE_LIMIT = (
+    3.0  # seconds until a guest that listens, but not where it should, is not waited for any longer
+)
+WATCHED_EVERY = 0.1  # seconds between two looks at what a guest takes; nothing tells of it
+PORTS = range(20_000, 32_000)  # below those that the kernel gives to clients (ip-sysctl, ip_local_port_range)
+
+LOOPBACK = "127.0.0.1"
 DOCKER_DNS = "127.0.0.11"  # in every container, for the names of its networks
 PF_EXITING = 0x4  # in the kernel's flags of a task (include/linux/sched.h)
 
@@ -57,9 +68,18 @@ class Server:
         self.program: Program | None = None
         self.ending_expected = False
         self._argv: tuple[str, ...] = ()
+        self._claim: socket.socket | None = None
+        self._printed = 0
+        self._watcher: asyncio.Task[None] | None = None
 
     @property
     def address(self) -> str:
+        guest = self.service.guest
+        if guest is not None and NETWORKS not in self.lab.can:
+            if guest.at is not None:
+                return guest.at[0]
+            if not guest.told_where(self.service.command):
+                return LOOPBACK  # it binds what it likes, and this is where it will be found
         return self.lab.address(self.node, six=self.six)
 
     @property
@@ -76,22 +96,111 @@ class Server:
         if not self._argv:
             self._argv = self._command()
         self.ending_expected = False
-        environment = {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": os.environ.get("HOME", "/"),
-            "LANG": "C.UTF-8",
-            "PYTHONUNBUFFERED": "1",
-            **self.service.environment,
-        }
+        guest = self.service.guest
         self.program = await self.lab.spawn(
-            self.node, self._argv, env=environment, cwd=str(self.root), on_line=self._line
+            self.node,
+            self._argv,
+            env=self._environment(),
+            cwd=str(guest.folder if guest else self.root),
+            on_line=self._line,
+            limits={"descriptors": guest.limits.descriptors, "file": guest.limits.file} if guest else None,
         )
         self.record("spawned", self.name, argv=list(self._argv), pid=self.program.pid)
         self.program.exited.add_done_callback(self._ended)
+        if guest is not None and self.program.pid:
+            self._watcher = asyncio.ensure_future(self._watch(self.program, guest.limits))
         await self._ready()
+
+    def close(self) -> None:
+        """Look no more. What runs ends with its lab."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._claim is not None:
+            self._claim.close()
+
+    def _environment(self) -> dict[str, str]:
+        common = {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+        if self.service.guest is not None:
+            host = self.address if NETWORKS not in self.lab.can else self._anywhere
+            return {**os.environ, **common, "HOST": host, "PORT": str(self.port)}
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": os.environ.get("HOME", "/"),
+            **common,
+            **self.service.environment,
+        }
+
+    @property
+    def _anywhere(self) -> str:
+        return self.host or "0.0.0.0"
+
+    def _guest_command(self, guest: Guest) -> tuple[str, ...]:
+        argv = self.service.command
+        if NETWORKS not in self.lab.can:
+            if not guest.fixed:
+                self.port = self._claimed_port()
+            elif not self._is_free(self.port or 0):
+                raise LabError(
+                    f"port {self.port} is taken by another program of this machine; end that one, or play it --on netns"
+                )
+        host = self.address if NETWORKS not in self.lab.can else self._anywhere
+        argv = guest.command(argv, host, self.port or 0)
+        if argv[0] == "python" and shutil.which("python") is None:
+            argv = (sys.executable, *argv[1:])
+        return argv
+
+    def _claimed_port(self) -> int:
+        """A port that is free, and that no other lab of this machine will take meanwhile: its number is claimed by an abstract
+        AF_UNIX name (unix(7))."""
+        for port in random.sample(PORTS, 200):
+            claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            try:
+                claim.bind(f"\0socklab-port-{port}")
+            except OSError:
+                claim.close()
+                continue
+            if self._is_free(port):
+                self._claim = claim
+                return port
+            claim.close()
+        raise LabError(f"no free port for {self.service.name}; name one with --port")
+
+    def _is_free(self, port: int) -> bool:
+        kind = socket.SOCK_DGRAM if self.service.protocol == "udp" else socket.SOCK_STREAM
+        with socket.socket(socket.AF_INET, kind) as probe:
+            if kind == socket.SOCK_STREAM:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("0.0.0.0", port))
+            except OSError:
+                return False
+        return True
+
+    async def _watch(self, program: Program, limits: Limits) -> None:
+        """End a guest that takes more than it may."""
+        while not program.exited.done():
+            try:
+                now = holdings.read(program.pid)
+            except PermissionError:
+                return
+            excess = ""
+            if limits.memory and now.memory > limits.memory:
+                excess = f"took {now.memory >> 20} MiB of memory, and may take {limits.memory >> 20}"
+            elif limits.processes and max(now.children, now.threads) >= limits.processes * 5:
+                excess = f"has {now.children} children and {now.threads} threads"
+            elif limits.processes and now.children > limits.processes:
+                excess = f"has {now.children} children, and may have {limits.processes}"
+            if excess:
+                self.record("note", self.name, text=f"it {excess}: ended", excess=excess)
+                for pid in holdings.tree(program.pid):
+                    _kill(pid)
+            await asyncio.wait([program.exited], timeout=WATCHED_EVERY if not excess else 0.01)
 
     def _command(self) -> tuple[str, ...]:
         argv = self.service.command
+        guest = self.service.guest
+        if guest is not None and IMAGES not in self.lab.can:
+            return self._guest_command(guest)
         if self.host is not None:
             argv = with_option(argv, "--host", self.host)
         if IMAGES in self.lab.can:
@@ -123,6 +232,14 @@ class Server:
         raise LabError(f"no free port on {self.address} for {self.service.name}")
 
     def _line(self, stream: str, line: bytes, t: int) -> None:
+        guest = self.service.guest
+        if guest is not None and guest.limits.output:
+            before, self._printed = self._printed, self._printed + len(line) + 1
+            if self._printed > guest.limits.output:
+                if before <= guest.limits.output:
+                    text = f"it printed more than {guest.limits.output >> 10} KiB; the rest is not kept"
+                    self.record("note", self.name, text=text)
+                return
         self.record("log", self.name, t=t, stream=stream, text=line.decode(errors="surrogateescape"))
 
     def _ended(self, exited: asyncio.Future[int]) -> None:
@@ -145,7 +262,11 @@ class Server:
         else:
             rows = table.listening(self.service.protocol, self.port)
         anywhere = {"::"} if self.six else {"0.0.0.0", "::"}
-        return [r for r in rows if r.local in (self.address, f"::ffff:{self.address}", *anywhere)]
+        return [
+            r
+            for r in rows
+            if r.local in (self.address, f"::ffff:{self.address}", *anywhere) and (self.six or not r.v6only)
+        ]
 
     async def waiting(self) -> int:
         """How many connections wait for accept(); 0 where that cannot be known."""
@@ -157,12 +278,15 @@ class Server:
         assert self.program is not None
         loop = asyncio.get_running_loop()
         deadline = loop.time() + READY_LIMIT * self.patience
+        soon = loop.time() + ELSEWHERE_LIMIT * self.patience if self.service.guest else deadline
         pause = 0.001
         while not (rows := await self.listening()):
             if self.program.exited.done():
                 raise NotReady(self._died())
             if loop.time() > deadline:
-                raise NotReady(await self._elsewhere())
+                raise NotReady(await self._elsewhere(READY_LIMIT))
+            if loop.time() > soon and (await self._own_sockets()):
+                raise NotReady(await self._elsewhere(ELSEWHERE_LIMIT))
             # The kernel tells nobody that a socket began to listen, so its table is read again, soon.
             await asyncio.wait([self.program.exited], timeout=pause)
             pause = min(pause * 1.3, 0.01)
@@ -180,21 +304,40 @@ class Server:
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
         return f"{self.service.name} ended {how} before it listened"
 
-    async def _elsewhere(self) -> str:
-        limit = f"within {READY_LIMIT * self.patience:g}s"
-        where = self.service.path or f"{self.service.protocol} port {self.port}"
-        text = f"{self.service.name} runs, but does not listen on {where} {limit}"
-        rows = [
-            r
-            for r in (await self.lab.sockets(self.node)).rows
-            if r.protocol == self.service.protocol
-            and r.state in ("LISTEN", "CLOSE")
+    async def _elsewhere(self, limit: float) -> str:
+        """Where it listens instead, and what would help."""
+        protocol, port = self.service.protocol, self.port
+        where = self.service.path or f"{protocol} port {port}"
+        text = f"{self.service.name} runs, but does not listen on {where} within {limit * self.patience:g}s"
+        rows = await self._own_sockets()
+        here = [r for r in rows if r.local_port == port]
+        if same := [r for r in here if r.protocol == protocol]:
+            if any(r.v6only for r in same):
+                return f"{text}: it listens on IPv6 only; bind 0.0.0.0, or switch IPV6_V6ONLY off"
+            or_ = ", or play it --on process" if self.service.guest and NETWORKS in self.lab.can else ""
+            return f"{text} where others reach it: it listens on {same[0].local} only; bind {'::' if self.six else '0.0.0.0'}{or_}"
+        if here:
+            return f"{text}: its socket on that port is one of {here[0].protocol.upper()}"
+        if other := next((r for r in rows if r.protocol == protocol), None):
+            if self.service.guest is None:
+                return f"{text}; it listens on port {other.local_port} instead"
+            return f"{text}; it listens on port {other.local_port} instead: put {{port}} into its command, or name its own with --port {other.local_port}"
+        return text
+
+    async def _own_sockets(self) -> list[Socket]:
+        """Those of its process that listen, or are bound, anywhere."""
+        tables = [await self.lab.sockets(self.node), await self.lab.sockets(self.node, listening=True)]
+        rows = {
+            (r.protocol, r.local, r.local_port): r
+            for table in tables
+            for r in table.rows
+            if (r.state == "LISTEN" or (r.protocol == "udp" and r.state == "CLOSE"))
+            and r.protocol in ("tcp", "udp")
             and r.local != DOCKER_DNS
-        ]
-        own = [r for r in rows if r.local_port == self.port]
-        if own:
-            return f"{text} where others reach it: it listens on {own[0].local} only; bind {'::' if self.six else '0.0.0.0'}"
-        return f"{text}; it listens on port {rows[0].local_port} instead" if rows else text
+        }
+        pid = self.program.pid if self.program is not None else 0
+        own = holdings.sockets(pid) if pid else None
+        return [row for row in rows.values() if own is None or row.inode in own]
 
     # process faults
 
@@ -244,6 +387,16 @@ class Server:
             await self.lab.freeze(self.program, frozen, limit)
             self.record("signalled", self.name, signal="SIGSTOP" if frozen else "SIGCONT", group=True)
 
+    def holdings(self) -> holdings.Holdings:
+        """What its process holds now. Raises Lacking where that cannot be seen."""
+        pid = self.program.pid if self.program is not None else 0
+        try:
+            if pid:
+                return holdings.read(pid)
+        except PermissionError:
+            pass
+        raise Lacking(f"needs to look into the process of {self.service.name}: play it as root")
+
     @property
     def dying(self) -> bool:
         """Its process is on its way out: its sockets are closed already, and its end is not told yet."""
@@ -255,3 +408,10 @@ class Server:
     async def ended(self) -> None:
         if self.program is not None:
             await asyncio.wait([self.program.exited])
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except OSError:
+        pass

@@ -46,6 +46,8 @@ class Socket:
     tx_queue: int
     rx_queue: int
     inode: int
+    v6only: bool = False
+    """A listening socket of IPv6 that takes no IPv4 (ipv6(7), IPV6_V6ONLY); only sock_diag(7) tells."""
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from socklab import holdings
 from socklab.history import Event, from_wire
 from socklab.matching import shown
 from socklab.sockets import told
@@ -197,6 +198,8 @@ def _event_text(event: Event) -> tuple[str, str] | None:
         case "sockets":
             whose = "listening socket" if data["peer"] == "listen" else f"socket to {data['peer']}"
             return f"{node}", f"kernel: {whose} {told(data)}"
+        case "holdings":
+            return f"{node}", f"holds {holdings.told(data)}"
         case "counted":
             return "packets", "; ".join(counted(link, of) for link, of in data["links"].items())
         case "signalled":

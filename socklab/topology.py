@@ -16,6 +16,9 @@ from typing import Any, ClassVar
 
 import yaml
 
+from socklab.contracts import Contract
+from socklab.dialect import CHUNKS
+from socklab.guest import Guest
 from socklab.matching import DATAGRAM, LINE, STREAM
 from socklab.source import nearest, printable
 
@@ -75,6 +78,8 @@ class Service:
     """Of an AF_UNIX server: where it listens."""
     contract: str | None
     """What its label says."""
+    guest: Guest | None = None
+    """It is not of the compose file: a user brought it."""
 
     def judged_as(self, contract: str | None) -> Service:
         """The service as a scenario of this contract sees it. Its own label comes first, then the scenario's contract,
@@ -87,7 +92,11 @@ class Service:
     @property
     def framing(self) -> str:
         """How its bytes become messages."""
-        return DATAGRAM if self.protocol == "udp" else _FRAMING.get(self.contract or "", LINE)
+        if self.protocol == "udp":
+            return DATAGRAM
+        if self.guest is not None and self.guest.dialect.frames == CHUNKS:
+            return STREAM
+        return _FRAMING.get(self.contract or "", LINE)
 
 
 @dataclass(frozen=True)
@@ -101,6 +110,30 @@ class Topology:
     def root(self) -> Path:
         """The project's root: the folder of the compose file."""
         return self.path.parent
+
+    @classmethod
+    def of_guest(
+        cls, contract: Contract, command: tuple[str, ...], guest: Guest, port: int, model: str
+    ) -> Topology:
+        """A lab with nothing in it but a guest, which is called what our own server of its kind is called."""
+        service = Service(
+            name=model,
+            command=command,
+            environment={},
+            networks=("lab",),
+            aliases=(),
+            working_dir=None,
+            protocol=contract.protocol,
+            port=port,
+            path=None,
+            contract=contract.name,
+            guest=guest,
+        )
+        return cls(guest.folder / NAMES[0], {model: service}, {"lab": True})
+
+    def with_guest(self, name: str, guest: Guest) -> Topology:
+        """The same, with this service for a guest."""
+        return replace(self, services={**self.services, name: replace(self.services[name], guest=guest)})
 
     def service(self, name: str) -> Service:
         """Raises TopologyError for a name that the file does not have."""

@@ -33,6 +33,8 @@ class Failure:
     got: str
     server: str
     cause: str = ""
+    start: bool = False
+    """It never became a server."""
 
     def lines(self) -> list[str]:
         result = [
@@ -129,31 +131,3 @@ def server_log(events: Iterable[Event], most: int = 3) -> str:
             ending = f" [ended {'by signal ' + str(-status) if status < 0 else 'with status ' + str(status)}]"
     tail = [shown(line.encode(errors="surrogateescape"), 100)[1:-1] for line in lines if line.strip()][-most:]
     return (" | ".join(tail) or "(it logged nothing)") + ending
-
-
-def likely_cause(events: Sequence[Event], clients: Sequence[str]) -> str:
-    """The cause in plain words where the history shows one; else nothing."""
-    exited = [e for e in events if e.kind == "exited" and not e.data.get("expected")]
-    if exited:
-        words = [
-            str(e.data["text"])
-            for e in events
-            if e.kind == "log" and e.data.get("stream") == "stderr" and e.t <= exited[-1].t
-        ]
-        last = next((w for w in reversed(words) if w.strip()), "")
-        return f"the server's process ended in the middle of the play{': ' + shown(last.encode(errors='surrogateescape'), 120)[1:-1] if last else ''}"
-    links: dict[str, str] = next((e.data["links"] for e in reversed(events) if e.kind == "fault"), {})
-    for client in clients:
-        cut = [link for link in links if client in link.split("→")]
-        if cut:
-            return f"the link {cut[0].replace('→', ' → ')} is still under a fault ({links[cut[0]]}); heal it first?"
-    for client in clients:
-        mine = [e for e in events if e.node == client]
-        waits = any(e.kind == "note" and e.data.get("waiting") for e in mine)
-        if waits and not any(e.kind == "received" for e in mine):
-            return f"the server had not accepted {client}'s connection: it serves one client at a time, or blocks on another client"
-    for client in clients:
-        mine = [e for e in events if e.node == client]
-        if mine and mine[-1].kind == "reset":
-            return f"{client}'s connection was reset: the server closed the socket with data unread, or its process died"
-    return ""

@@ -10,6 +10,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PURE = (
+    "causes",
+    "contracts",
+    "dialect",
+    "guest",
+    "holdings",
     "source",
     "grammar",
     "language",

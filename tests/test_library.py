@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from socklab import judge, language, player, topology
+from socklab.contracts import CONTRACTS
 from socklab.backends import Backend
 from socklab.backends.netns import Netns
 from socklab.backends.process import Process
@@ -85,9 +86,9 @@ def library() -> dict[str, list[Scenario]]:
 
 def test_every_numbered_clause_has_its_scenario() -> None:
     numbered = {
-        f"{contract}.{number}"
-        for contract, count in language.CONTRACTS.items()
-        for number in range(1, count + 1)
+        f"{contract.name}.{number}"
+        for contract in CONTRACTS.values()
+        for number in range(1, len(contract.clauses) + 1)
     }
 
     assert set(table(CLAUSES)) == numbered

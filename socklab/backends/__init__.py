@@ -112,8 +112,11 @@ class Lab(Protocol):
         cwd: str,
         on_line: OnLine | None = None,
         stdio: tuple[int, int, int] | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> Program:
         """Start a program on a node, in a session of its own, without a shell.
+
+        `limits`: `descriptors` it may have, `file`: bytes that a file of it may have (setrlimit(2)); an image brings its own.
 
         `env` is the whole environment. With `stdio` the program gets these descriptors (a terminal, say); otherwise its
         stdin is /dev/null and its output goes to `on_line`, line by line, the last one also without its newline.

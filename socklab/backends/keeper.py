@@ -331,6 +331,7 @@ class Lab:
                 os.chdir(message["cwd"])
                 stage = "take its descriptors"
                 problem = _spread(descriptors, problem)
+                _limit(message.get("limits", {}))
                 stage = f"start {message['argv'][0]}"
                 os.execvpe(message["argv"][0], message["argv"], message["env"])
             except BaseException as exc:
@@ -450,6 +451,18 @@ def _die_with(parent: int) -> None:
         0,
     ):  # it ended before we could ask; 0 is a parent outside our PID namespace
         os._exit(1)
+
+
+def _limit(limits: dict[str, int]) -> None:
+    import resource
+
+    for name, which in (("descriptors", resource.RLIMIT_NOFILE), ("file", resource.RLIMIT_FSIZE)):
+        if wanted := limits.get(name):
+            _, hard = resource.getrlimit(which)
+            wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(which, (wanted, wanted))
+    if limits:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _spread(descriptors: list[int], problem: int) -> int:

@@ -24,9 +24,9 @@ class Process:
         """None: it works wherever Linux does."""
         return None
 
-    async def lab(self, networks: Sequence[Network], nodes: Sequence[Node]) -> _ProcessLab:
+    async def lab(self, networks: Sequence[Network], nodes: Sequence[Node]) -> ProcessLab:
         claims, addresses = _claim(nodes)
-        lab = _ProcessLab(self._keeper, self.can, addresses)
+        lab = ProcessLab(self._keeper, self.can, addresses)
         lab.claims = claims
         try:
             await lab.start("process", [network.name for network in networks], nodes)
@@ -38,7 +38,9 @@ class Process:
         await self._keeper.close()
 
 
-class _ProcessLab(EmbeddedLab):
+class ProcessLab(EmbeddedLab):
+    """A lab on loopback addresses that no other lab has meanwhile."""
+
     claims: Sequence[socket.socket] = ()
 
     async def stop(self) -> None:

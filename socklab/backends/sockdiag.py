@@ -14,6 +14,7 @@ from socklab.sockets import STATES, Socket
 _NETLINK_SOCK_DIAG = 4
 _BY_FAMILY, _ERROR, _DONE = 20, 2, 3
 _REQUEST, _DUMP = 1, 0x300
+_V6ONLY = 11  # INET_DIAG_SKV6ONLY, which comes with each listening socket of IPv6
 _LISTEN = 1 << 10  # the bit of TCP_LISTEN
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
 _MESSAGE = struct.Struct("=BBBB2s2s16s16sI8sIIIII")  # struct inet_diag_msg
@@ -38,18 +39,26 @@ def _dump(diagnosis: socket.socket, family: int) -> list[Socket]:
             if kind == _ERROR:
                 (number,) = struct.unpack_from("=i", data, offset + _HEADER.size)
                 raise OSError(-number, "sock_diag")
-            rows.append(_row(family, data, offset + _HEADER.size))
+            rows.append(_row(family, data[offset + _HEADER.size : offset + length]))
             offset += (length + 3) & ~3
 
 
-def _row(family: int, data: bytes, offset: int) -> Socket:
-    _, state, _, _, port, _, source, _, _, _, _, waiting, backlog, _, inode = _MESSAGE.unpack_from(
-        data, offset
-    )
+def _row(family: int, data: bytes) -> Socket:
+    _, state, _, _, port, _, source, _, _, _, _, waiting, backlog, _, inode = _MESSAGE.unpack_from(data)
     address = ipaddress.ip_address(source[:4] if family == socket.AF_INET else source)
-    return Socket(
-        "tcp", str(address), int.from_bytes(port, "big"), "", 0, STATES[state], backlog, waiting, inode
-    )
+    port_, v6only = int.from_bytes(port, "big"), _attribute(data, _V6ONLY) == b"\1"
+    return Socket("tcp", str(address), port_, "", 0, STATES[state], backlog, waiting, inode, v6only)
+
+
+def _attribute(data: bytes, wanted: int) -> bytes:
+    """An attribute behind the message (netlink(7)); empty where there is none."""
+    at = _MESSAGE.size
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if kind == wanted:
+            return data[at + 4 : at + length]
+        at += max((length + 3) & ~3, 4)
+    return b""
 
 
 def open_here() -> socket.socket:

@@ -13,7 +13,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from socklab.language import CONTRACTS, SCENARIO, VERBS, json_schema
+from socklab.contracts import CONTRACTS
+from socklab.language import SCENARIO, VERBS, json_schema
 from socklab.source import Problem, ScenarioError, Source
 from tests.engine.written import PATH, read, refusal, scenario_file
 
@@ -127,6 +128,8 @@ ACCEPTED = {
             "- expect: {alice: {hex: 00}, bob: {base64: aGk=}, carol: {error: unreachable}}",
             "- expect: {server: {log: hello, count: 2, once: true, only: ours}}",
             "- expect: {server: {exit: 0}}",
+            "- expect: {server: {ended: true}}",
+            "- {steady: server, within: 5s, hint: it forgets to close}",
             "- {expect: {alice: any}, as: greeting, within: 5s, note: what it says of its own}",
             "- quiet: {everyone: 200ms, }",
             "- expect: {wire: {from: alice, to: server, flags: SYN-ACK, count: 2}, alice: hello}",
@@ -212,7 +215,7 @@ REFUSED = {
         scenario_file("- note: x", needs="luck"),
         'expected fresh, got "luck"',
     ),
-    "only: for others": (scenario_file("- note: x", only="theirs"), 'expected ours, got "theirs"'),
+    "only: for others": (scenario_file("- note: x", only="theirs"), 'expected ours or advice, got "theirs"'),
     "an empty matrix": (scenario_file("- note: x", matrix="{}"), "an empty map"),
     "a matrix without values": (scenario_file("- note: x", matrix="{a: []}"), "at least 1"),
     **{
@@ -225,7 +228,7 @@ REFUSED = {
             "- {within: 1s}": "a step without a verb",
             "- {send: {alice: x}, expect: {alice: x}}": 'two verbs in one step, "send" and "expect"; give each a "- " of its own, or put them into together:',
             "- {send: {alice: x}, wihtin: 1s}": 'Did you mean "within"?',
-            "- {quiet: {alice: 1s}, within: 1s}": "within: says nothing about quiet; it goes with connect, send, expect, sockets, stop, kill, restart",
+            "- {quiet: {alice: 1s}, within: 1s}": "within: says nothing about quiet; it goes with connect, send, expect, sockets, steady, stop, kill, restart",
             "- {send: {alice: x}, during: [{note: x}]}": "during: says nothing about send; it goes with partition, isolate, cut, reject, drop, loss, delay, duplicate, reorder, corrupt, rate, unplug, pause, stall",
             "- {send: {alice: x}, as: y}": "as: says nothing about send; it goes with expect",
             "- {send: {alice: x}, fails: refused}": 'unknown verb or modifier "fails"',
@@ -379,7 +382,7 @@ def test_the_first_line_of_each_scenario_leads_an_editor_to_the_schema() -> None
 
 def test_the_schema_knows_every_clause() -> None:
     """So that an editor completes them."""
-    clauses = {f"{contract}.{i}" for contract, last in CONTRACTS.items() for i in range(1, last + 1)}
+    clauses = {f"{c.name}.{i}" for c in CONTRACTS.values() for i in range(1, len(c.clauses) + 1)}
     assert clauses <= set(
         re.findall(r'"((?:echo|chat|udp-echo|registry)\.[0-9])"', json.dumps(json_schema()))
     )

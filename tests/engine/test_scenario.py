@@ -174,7 +174,7 @@ def test_names_that_would_be_unclear_are_refused(head: dict[str, str], said: str
         ("- kill: regstry", 'Did you mean "registry"?', "regstry"),
         ("- isolate: chat", 'write "server", not "chat"', "chat"),
         ("- isolate: sever", 'no client or server "sever". Did you mean "server"?', "sever"),
-        ("- expect: {server: hello}", "what is expected of server is {log: …} or {exit: 0}", "server"),
+        ("- expect: {server: hello}", "what is expected of server is {log: …}, {exit: 0} or {ended: true}", "server"),
         ("- expect: {alice: {log: x}}", 'log: and exit: are expected of a server, not of "alice"', "alice"),
         ("- cut: {from: alice, to: alice}", "there is no link from alice to itself", "cut:"),
         ("- cut: {from: carol, to: dora}", "there is no link from carol to dora, on the same host", "cut:"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from socklab.history import Event
-from socklab.verdict import Failure, Verdict, exit_code, likely_cause, received, server_log
+from socklab.verdict import Failure, Verdict, exit_code, received, server_log
 
 PASS, FAIL, ERROR, SKIP = Verdict.PASS, Verdict.FAIL, Verdict.ERROR, Verdict.SKIP
 
@@ -102,28 +102,3 @@ def test_what_came_before_a_time_can_be_left_out() -> None:
 def test_what_the_server_had_logged(events: list[tuple[str, str, dict[str, Any]]], said: str) -> None:
     """Its last lines, and how it ended, unless it was started again since."""
     assert server_log(told(*events)) == said
-
-
-TRACEBACK = ("server", "log", {"stream": "stderr", "text": "ValueError: not enough values to unpack"})
-
-
-@pytest.mark.parametrize(
-    ("events", "said"),
-    [
-        ([], ""),
-        ([TRACEBACK, ("server", "exited", {"status": 1})], "the server's process ended in the middle of the play: ValueError: not enough values to unpack"),
-        ([("server", "exited", {"status": -11})], "the server's process ended in the middle of the play"),
-        ([("server", "exited", {"status": 0, "expected": True})], ""),
-        ([("", "fault", {"links": {"bob→server": "drop"}})], "the link bob → server is still under a fault (drop); heal it first?"),
-        ([("", "fault", {"links": {"bob→server": "drop"}}), ("", "fault", {"links": {}})], ""),
-        ([("", "fault", {"links": {"carol→server": "drop"}})], ""),
-        ([("bob", "note", {"waiting": True})], "the server had not accepted bob's connection: it serves one client at a time, or blocks on another client"),
-        ([("bob", "note", {"waiting": True}), ("bob", "received", {"text": "x"})], ""),
-        ([("bob", "reset", {})], "bob's connection was reset: the server closed the socket with data unread, or its process died"),
-    ],
-)  # fmt: skip
-def test_the_likely_cause_is_told_where_the_history_shows_one(
-    events: list[tuple[str, str, dict[str, Any]]], said: str
-) -> None:
-    """In plain words, and only about those whom the failure concerns."""
-    assert likely_cause(told(*events), ["bob"]) == said

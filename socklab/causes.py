@@ -1,0 +1,918 @@
+"""Likely causes in plain words, for a failed play: what a good teacher would say who saw the history. Pure.
+
+Each rule looks for evidence and says nothing where there is none; the first that speaks is told. What a rule cannot know, the
+scenario's own `hint:` may.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from socklab import holdings
+from socklab.dialect import PLAIN, Dialect
+from socklab.history import Event, joined
+from socklab.matching import DATAGRAM, LINE, STREAM, Inbox, shown
+from socklab.scenario import Step
+
+RIGHT_BEHIND = 0.5e9  # ns; what happens within this time of a server's end may well be why
+
+
+def likely(
+    events: Sequence[Event],
+    clients: Sequence[str],
+    framing: str = LINE,
+    dialect: Dialect = PLAIN,
+    step: Step | None = None,
+) -> str:
+    """The cause of a failure that concerns these clients; empty where nothing is known."""
+    story = _Story(events, tuple(clients), framing, dialect, step)
+    by_framing = {LINE: _CHAT, STREAM: _ECHO, DATAGRAM: _DATAGRAMS}[framing]
+    for rule in (*_FIRST, *by_framing):
+        if cause := rule(story):
+            return cause
+    if step is not None and step.hint:
+        return step.hint
+    return next((cause for rule in _LAST if (cause := rule(story))), "")
+
+
+def of_start(events: Iterable[Event], why: str) -> str:
+    """Why a program did not become a server: `why` is what was seen of it, the rest it printed."""
+    listed = list(events)
+    printed = "\n".join(str(e.data["text"]) for e in listed if e.kind == "log")
+    for pattern, cause in _AT_THE_START:
+        if re.search(pattern, printed):
+            return cause
+    if "listens on IPv6 only" in why:
+        return "its socket takes IPv6 only"
+    if "listens on 127." in why or "listens on ::1" in why:
+        return "it binds the loopback address, which nobody else reaches"
+    if "listens on port" in why:
+        return "its port is written into the program: it does not take the one that it is told"
+    if "its socket on that port is one of UDP" in why:
+        return "it opens a UDP socket (SOCK_DGRAM) where a TCP one (SOCK_STREAM) is wanted"
+    if "its socket on that port is one of TCP" in why:
+        return "it opens a TCP socket (SOCK_STREAM) where a UDP one (SOCK_DGRAM) is wanted"
+    if "does not listen" in why:
+        return (
+            _asks_a_question(printed)
+            or "it never listens: listen() is missing, or it waits for something else first"
+        )
+    return _last_error(listed)
+
+
+_AT_THE_START = (
+    (r"EOFError|NoSuchElementException|end of file when reading", "it asks for something at the keyboard, and nobody sits there: take host and port from the command line"),
+    (r"[Cc]annot assign requested address|EADDRNOTAVAIL", "it binds an address that this host does not have, one of its author's network: bind 0.0.0.0"),
+    (r"[Aa]ddress already in use|EADDRINUSE", "its port is taken: a second socket of its own on it, or SO_REUSEADDR is not set"),
+    (r"SyntaxError|IndentationError", "the program has a syntax error"),
+    (r"ModuleNotFoundError: (.*)|ImportError: (.*)", "a module that it imports is not installed here"),
+    (r"IndexError: list index out of range|[Uu]sage:|ArrayIndexOutOfBounds", "it wants other arguments than it got: put {host} and {port} where it takes them"),
+    (r"[Pp]ermission denied|EACCES", "it may not have what it asks for: a port below 1024, or a file"),
+    (r"NameError|TypeError|AttributeError|UnboundLocalError", "it fails before it listens, by an error of its own"),
+)  # fmt: skip
+
+
+def _asks_a_question(printed: str) -> str:
+    lines = [line for line in printed.splitlines() if line.strip()]
+    if lines and re.search(r"[?:>]\s*$", lines[-1]):
+        return f"it asks at the keyboard ({shown(lines[-1].encode(), 40)}), and nobody sits there"
+    return ""
+
+
+@dataclass
+class _Story:
+    """A history, told from the side of those who were not content."""
+
+    events: Sequence[Event]
+    clients: tuple[str, ...]
+    framing: str
+    dialect: Dialect
+    step: Step | None
+    _inboxes: dict[str, Inbox] = field(default_factory=dict)
+
+    def inbox(self, name: str) -> Inbox:
+        """All that a client received."""
+        if name not in self._inboxes:
+            inbox = self._inboxes[name] = Inbox(self.framing, self.dialect)
+            for event in self.of(name):
+                inbox.feed(event)
+        return self._inboxes[name]
+
+    def of(self, name: str) -> list[Event]:
+        return [e for e in self.events if e.node == name]
+
+    def got(self, name: str) -> list[bytes]:
+        """The messages of its latest connection; the unfinished one too."""
+        inbox = self.inbox(name)
+        return [m.data for m in inbox.messages[inbox.first :]] + (
+            [bytes(inbox._partial)] if inbox._partial else []
+        )
+
+    @cached_property
+    def everyone(self) -> list[str]:
+        begin = next((e for e in self.events if e.kind == "play"), None)
+        return [str(name) for name in begin.data["clients"]] if begin else []
+
+    @cached_property
+    def said(self) -> list[tuple[str, Event, bytes]]:
+        """Who said what, a `sent` event each."""
+        return [
+            (e.node, e, joined(e.data["chunks"]))
+            for e in self.events
+            if e.kind == "sent" and not e.data.get("join")
+        ]
+
+    @cached_property
+    def lines(self) -> list[_Line]:
+        """All lines that were said."""
+        found: list[_Line] = []
+        open_: dict[str, tuple[bytes, int]] = {}
+        for event in self.events:
+            if event.kind in ("connected", "closed", "aborted", "half-closed"):
+                rest, pieces = open_.pop(event.node, (b"", 0))
+                if rest:
+                    found.append(_Line(event.node, rest, event.t, pieces, 1, ended=False))
+            elif event.kind == "sent" and not event.data.get("join"):
+                before, pieces = open_.pop(event.node, (b"", 0))
+                chunks = len(event.data["chunks"])
+                whole, rest = self.dialect.split(before + joined(event.data["chunks"]))
+                for number, text in enumerate(whole):
+                    cut = (pieces if number == 0 else 0) + (chunks if chunks > len(whole) else 1)
+                    found.append(
+                        _Line(event.node, text, event.t, cut, len(whole) if chunks < len(whole) else 1)
+                    )
+                if rest:
+                    open_[event.node] = (rest, pieces + chunks)
+        found += [
+            _Line(name, rest, 1 << 62, pieces, 1, ended=False) for name, (rest, pieces) in open_.items()
+        ]
+        return [line for line in found if line.text]
+
+    @cached_property
+    def exit(self) -> Event | None:
+        return next(
+            (e for e in reversed(self.events) if e.kind == "exited" and not e.data.get("expected")), None
+        )
+
+    def connected_at(self, name: str) -> int:
+        return next((e.t for e in reversed(self.events) if e.kind == "connected" and e.node == name), 0)
+
+    def present(self, name: str, t: int) -> bool:
+        """Whether a client was connected at a time, as far as it knows itself."""
+        here = False
+        for event in self.of(name):
+            if event.t > t:
+                break
+            if event.kind == "connected":
+                here = True
+            elif event.kind in ("closed", "aborted", "eof", "reset"):
+                here = False
+        return here
+
+    def before(self, t: int, within: float) -> Event | None:
+        """The last thing that a client did before a time."""
+        kinds = ("sent", "closed", "aborted", "half-closed", "connected")
+        mine = [e for e in self.events if e.kind in kinds and t - within <= e.t <= t]
+        return mine[-1] if mine else None
+
+
+@dataclass(frozen=True)
+class _Line:
+    who: str
+    text: bytes
+    t: int
+    pieces: int
+    """In how many pieces it was sent."""
+    beside: int
+    """How many lines went out in one segment with it, itself included."""
+    ended: bool = True
+    """It had its newline."""
+
+
+Rule = Callable[[_Story], str]
+
+
+# ── what concerns any server ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _took_too_much(story: _Story) -> str:
+    note = next((e for e in story.events if e.data.get("excess")), None)
+    return f"the server {note.data['excess']}" if note else ""
+
+
+def _died(story: _Story) -> str:
+    end = story.exit
+    if end is None:
+        return ""
+    what = _last_error(e for e in story.events if e.t <= end.t)
+    status = int(end.data["status"])
+    if not what and status == -13:
+        what = (
+            "SIGPIPE: it sent to a client that was gone, and the signal ends the process unless it is ignored"
+        )
+    elif not what and status < 0:
+        what = f"signal {-status}" + (", a memory error" if status in (-11, -6, -7) else "")
+    elif not what:
+        what = f"status {status}"
+    last = story.before(end.t, RIGHT_BEHIND)
+    return f"the server's process ended in the middle of the play: {what}" + (
+        f", right behind {_act(last)}" if last else ""
+    )
+
+
+def _act(event: Event) -> str:
+    """What a client did, in words."""
+    if event.kind == "sent":
+        return f"{event.node}'s {shown(joined(event.data['chunks'])[:60])}"
+    return (
+        f"{event.node}'s "
+        + {
+            "closed": "FIN",
+            "half-closed": "FIN",
+            "aborted": "RST",
+            "connected": "connect",
+        }[event.kind]
+    )
+
+
+_EXPLAINED = {
+    "BrokenPipeError": "it sent to a client that was gone (EPIPE), and nobody caught it",
+    "ConnectionResetError": "a client ended with RST (ECONNRESET), and nobody caught it",
+    "UnicodeDecodeError": "it takes bytes for text: decode() fails at what is no UTF-8",
+    "changed size during iteration": "one thread changed the list of clients while another went through it",
+    "OutOfMemoryError": "it ran out of memory",
+}
+
+
+def _last_error(events: Iterable[Event]) -> str:
+    """The last line of the server's own complaint, explained where it is a known one."""
+    printed = [
+        str(e.data["text"]).encode(errors="surrogateescape").decode(errors="replace")
+        for e in events
+        if e.kind == "log"
+    ]
+    named = re.compile(r"^\s*(?:\w+\.)*\w*(?:Error|Exception|panicked|Exit)\b.*")
+    error = next((text for text in reversed(printed) if named.match(text)), "")
+    if not error:
+        error = next(
+            (t for t in reversed(printed) if re.search(r"(?i)panic|exception|fatal|segmentation|error:", t)),
+            "",
+        )
+    if not error:
+        return ""
+    told = shown(error.strip().encode(), 120)[1:-1]
+    explained = next((words for name, words in _EXPLAINED.items() if name in error), "")
+    return f"{explained} ({told})" if explained else told
+
+
+def _a_thread_died(story: _Story) -> str:
+    """It goes on, but one of its workers printed a traceback."""
+    printed = [e for e in story.events if e.kind == "log" and not str(e.data["text"]).startswith("{")]
+    if not any(
+        re.search(
+            r"Traceback|Exception in thread|panicked at|Unhandled|Exception happened|exception was never",
+            str(e.data["text"]),
+        )
+        for e in printed
+    ):
+        return ""
+    error = _last_error(printed)
+    return f"a worker of the server failed: {error}" if error else ""
+
+
+def _under_a_fault(story: _Story) -> str:
+    links: dict[str, str] = next((e.data["links"] for e in reversed(story.events) if e.kind == "fault"), {})
+    for client in story.clients:
+        cut = [link for link in links if client in link.split("→") and "server" in link.split("→")]
+        if cut and any(word in links[cut[0]] for word in ("cut", "reject", "drop")):
+            return f"the link {cut[0].replace('→', ' → ')} is still under a fault ({links[cut[0]]}); heal it first?"
+    return ""
+
+
+def _not_accepted(story: _Story) -> str:
+    for client in story.clients:
+        mine = story.of(client)
+        if any(e.kind == "note" and e.data.get("waiting") for e in mine) and not any(
+            e.kind == "received" for e in mine
+        ):
+            return f"the server has not accepted {client}'s connection: it serves one client at a time, or waits for another one in recv() or send()"
+    return ""
+
+
+def _leaks(story: _Story) -> str:
+    if story.step is None or story.step.verb != "steady":
+        return ""
+    seen: dict[str, list[Event]] = {}
+    for event in story.events:
+        if event.kind == "holdings":
+            seen.setdefault(event.node, []).append(event)
+    for events in seen.values():
+        clients = sum(e.kind == "connected" and e.t > events[0].t for e in story.events)
+        growth = holdings.grown(events[0].data, events[-1].data, clients)
+        if growth:
+            what = next(iter(growth))
+            why = {
+                "descriptors": "a socket is not closed when its client leaves",
+                "threads": "a thread does not end when its client leaves",
+                "zombies": "children end, and nobody waits for them (waitpid)",
+                "children": "a child process does not end when its client leaves",
+                "memory": "what is kept for a client is not freed when it leaves",
+            }[what]
+            return f"{why}: {holdings.told_growth(growth)} more after {clients} clients came and went"
+    return ""
+
+
+def _ended_by_the_server(story: _Story) -> Iterator[tuple[str, Event]]:
+    """Clients that the server has closed, with the event."""
+    for client in story.clients or story.everyone:
+        mine = [e for e in story.of(client) if e.kind in ("connected", "eof", "reset", "closed", "aborted")]
+        if mine and mine[-1].kind in ("eof", "reset"):
+            yield client, mine[-1]
+
+
+def _was_reset(story: _Story) -> str:
+    for client, event in _ended_by_the_server(story):
+        if event.kind == "reset":
+            return f"{client}'s connection was reset: the server closed the socket with data unread, or its process died"
+    return ""
+
+
+def _turned_away(story: _Story) -> str:
+    """The server closed a connection at once that others had for long."""
+    wanted = story.step is not None and any(e.kind in ("eof", "reset") for _, e in story.step.expects)
+    if wanted:
+        return ""
+    for client, event in _ended_by_the_server(story):
+        since = story.connected_at(client)
+        if any(who == client and since <= e.t <= event.t for who, e, _ in story.said):
+            continue
+        comers = [e for e in story.events if e.kind == "connected" and e.t < since]
+        here = sum(story.present(name, since) for name in story.everyone if name != client)
+        if event.t - since < 0.3e9 and here >= 3:
+            return f"the server takes no more than {here} clients at once: it closed {client}'s connection at once"
+        if event.t - since < 0.3e9 and len(comers) >= 3:
+            return f"the server takes no more than {len(comers)} clients in its life: it closed {client}'s connection at once"
+        if event.t - since >= 0.3e9:
+            return f"the server closed {client}'s connection after {(event.t - since) / 1e9:.1f}s in which it said nothing: an idle connection stays open"
+    return ""
+
+
+# ── echo ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _never_closes(story: _Story) -> str:
+    if story.step is None:
+        return ""
+    for client, expectation in story.step.expects:
+        if expectation.kind != "eof" or client not in story.clients:
+            continue
+        mine = story.of(client)
+        if any(e.kind in ("eof", "reset") for e in mine[-3:]):
+            continue
+        if any(e.kind == "half-closed" for e in mine):
+            return f'the server does not close when {client} has half-closed: recv() returned b"", and close() is missing'
+        quits = [data for who, _, data in story.said if who == client]
+        if quits and quits[-1].rstrip(b"\r\n") == (story.dialect.quit or "quit").encode():
+            return f"{client} said {story.dialect.quit}, and the server does not close its connection"
+    return ""
+
+
+def _reset_at_half_close(story: _Story) -> str:
+    for client, event in _ended_by_the_server(story):
+        if event.kind == "reset" and any(e.kind == "half-closed" for e in story.of(client)):
+            return f"{client} half-closed and got RST: the server closed with data unread or unsent (SO_LINGER 0?)"
+    return ""
+
+
+def _others_bytes(story: _Story) -> str:
+    for client in story.clients:
+        inbox = story.inbox(client)
+        if bytes(inbox.sent).startswith(bytes(inbox.stream)):
+            continue
+        at = next(
+            (i for i, (a, b) in enumerate(zip(inbox.stream, inbox.sent, strict=False)) if a != b),
+            len(inbox.sent),
+        )
+        strange = bytes(inbox.stream[at : at + 40])
+        for other in story.everyone:
+            sent = bytes(story.inbox(other).sent)
+            if (
+                other != client
+                and len(strange) >= 2
+                and strange[:8] in sent
+                and strange[:8] not in bytes(inbox.sent)
+            ):
+                return f"{client} got what {other} said: the server has one buffer, or one socket variable, for all"
+    return ""
+
+
+def _changed_bytes(story: _Story) -> str:
+    """What an echo did to the bytes."""
+    for client in story.clients:
+        inbox = story.inbox(client)
+        sent, got = bytes(inbox.sent), bytes(inbox.stream)
+        if not sent or not got or sent.startswith(got):
+            continue
+        if got == sent.upper() or got == sent.lower() or got == sent[::-1] or got == sent.title():
+            return "it sends back something else than it got: an echo changes nothing"
+        if sent and got.endswith(sent):
+            first = next((e for e in story.of(client) if e.kind in ("received", "sent")), None)
+            when = (
+                "before anything was said"
+                if first is not None and first.kind == "received"
+                else "before the echo"
+            )
+            return f"it sends {shown(got[: -len(sent)], 40)} {when}: an echo adds nothing"
+        if got.startswith(sent) and len(got) > len(sent):
+            return f"it adds {shown(got[len(sent) :], 40)}: an echo adds nothing"
+        if "\ufffd".encode() in got and "\ufffd".encode() not in sent:
+            return 'it takes bytes for text: decode() with errors="replace" puts U+FFFD for what is no UTF-8'
+        if got.split() == sent.split() or got in (
+            sent.strip(),
+            b"".join(part.strip() for part in sent.splitlines()),
+        ):
+            return "strip() takes white space away from what was sent"
+        at = next(
+            (i for i, (a, b) in enumerate(zip(got, sent, strict=False)) if a != b), min(len(got), len(sent))
+        )
+        if sent[at : at + 1] == b"\0":
+            return "it treats bytes as a C string: what stands behind a NUL is lost (strlen)"
+        later = sent.find(got[at : at + 64], at + 1) if len(got) - at >= 16 else -1
+        if later > at:
+            return f"it loses bytes on the way, {later - at} of them behind byte {at:,}: " + _why_lost(
+                later - at, at
+            )
+        first = next((e for e in story.of(client) if e.kind in ("received", "sent")), None)
+        if first is not None and first.kind == "received":
+            return f"it says {shown(first.content, 40)} before it is asked: an echo adds nothing"
+        return f"it sends back something else than it got, from byte {at:,} on"
+    return ""
+
+
+def _why_lost(missing: int, at: int) -> str:
+    if at and at & (at - 1) == 0 and at <= 65536:
+        return f"only the first {at} of what recv() gave are sent back"
+    return "send() may take less than it is given, and what it returned was not looked at (sendall)"
+
+
+def _less_came(story: _Story) -> str:
+    """The beginning of what was sent, and no more."""
+    for client in story.clients:
+        inbox = story.inbox(client)
+        sent, got = bytes(inbox.sent), bytes(inbox.stream)
+        if len(got) >= len(sent) or not sent.startswith(got):
+            continue
+        mine = story.of(client)
+        if inbox.ended and got and any(e.kind == "half-closed" for e in mine):
+            return f"at the client's FIN {len(sent) - len(got):,} of {len(sent):,} bytes were still owed, and the server closed without them"
+        if sent[len(got) : len(got) + 1] == b"\0":
+            return "it treats bytes as a C string: what stands behind a NUL is lost (strlen)"
+        if inbox.ended and got:
+            return f"it closes the connection after {len(got):,} bytes: it answers once, and an echo goes on until the client ends"
+        if inbox.ended and (event := next((e for _, e in _ended_by_the_server(story)), None)):
+            return f"the server closed {client}'s connection instead of answering ({event.kind})"
+        if (
+            b"\n" not in sent[len(got) :]
+            and not inbox.ended
+            and not got.endswith(sent[-1:])
+            and (not got or got.endswith(b"\n"))
+        ):
+            return "it waits for a newline (readline()) where bytes are to come back as they are"
+        if got and got.strip() == sent.strip():
+            return "strip() takes white space away from what was sent"
+        if b"\n" in sent[len(got) :] and sent[len(got) :].isspace():
+            return "strip() takes white space away from what was sent"
+        if len(got) >= 256 and len(got) & (len(got) - 1) == 0:
+            return f"only the first {len(got)} bytes of what recv() gave are sent back"
+        if others := _stalled(story, client):
+            return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
+        if len(got) > 1024:
+            return "send() may take less than it is given, and what it returned was not looked at (sendall)"
+    return ""
+
+
+def _stalled(story: _Story, but: str) -> list[str]:
+    """Who does not read at the end."""
+    state: dict[str, bool] = {}
+    for event in story.events:
+        if event.kind in ("stalled", "reading", "closed", "aborted", "connected"):
+            state[event.node] = event.kind == "stalled"
+    return [name for name, stalled in state.items() if stalled and name != but]
+
+
+def _blocked_by_another(story: _Story) -> str:
+    """Accepted, and not served, while others are in the middle of something."""
+    for client in story.clients:
+        mine = [(e, data) for who, e, data in story.said if who == client]
+        if not mine or any(e.kind == "received" and e.t > mine[-1][0].t for e in story.of(client)):
+            continue
+        t = mine[-1][0].t
+        if others := _stalled(story, client):
+            return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
+        here = [name for name in story.everyone if name != client and story.present(name, t)]
+        silent = [
+            n for n in here if not any(e.t > story.connected_at(n) for who, e, _ in story.said if who == n)
+        ]
+        half = [line.who for line in story.lines if not line.ended and line.t == 1 << 62 and line.who in here]
+        if half and story.framing == LINE:
+            return f"the server waits for the end of {half[0]}'s unfinished line (readline()), and everyone waits with it"
+        heard = any(e.kind == "received" and e.t > t for e in story.events)
+        if heard or not here:
+            continue
+        if silent:
+            return f"the server waits in recv() for {silent[0]}, who is silent, and does not serve {client} meanwhile"
+        answered = sum(any(e.kind == "received" for e in story.of(name)) for name in here)
+        if answered >= 2:
+            return (
+                f"the server serves no more than {answered} clients at once: {client} waits until one leaves"
+            )
+    return ""
+
+
+# ── chat ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _for_each(rule: Callable[[_Story, str, list[bytes]], str]) -> Rule:
+    def each(story: _Story) -> str:
+        return next(
+            (cause for c in story.clients if c in story.everyone and (cause := rule(story, c, story.got(c)))),
+            "",
+        )
+
+    return each
+
+
+def _lines_were_joined(story: _Story, client: str, got: list[bytes]) -> str:
+    for first, second in zip(story.lines, story.lines[1:], strict=False):
+        if first.who != second.who or first.text in second.text or second.text in first.text:
+            continue
+        for line in got:
+            if first.text in line and second.text in line[line.find(first.text) + len(first.text) :]:
+                if first.beside > 1 or second.beside > 1:
+                    return (
+                        "lines that came in one segment were delivered as one: recv() is taken for a message"
+                    )
+                return "lines are delivered without the newline that ends them"
+    return ""
+
+
+def _a_line_was_cut(story: _Story, client: str, got: list[bytes]) -> str:
+    for line in story.lines:
+        if line.pieces < 2 or any(line.text in each for each in got):
+            continue
+        begin, end = line.text[: max(1, len(line.text) // 8)], line.text[-max(1, len(line.text) // 8) :]
+        starts = [i for i, each in enumerate(got) if begin in each]
+        if starts and any(each.endswith(end) for each in got[starts[0] + 1 :]):
+            return "a line that came in pieces was delivered as several: recv() is taken for a message"
+        if starts and len(line.text) < 200:
+            return "only a piece of a line was delivered: recv() is taken for a message"
+    return ""
+
+
+def _a_long_line_was_cut(story: _Story, client: str, got: list[bytes]) -> str:
+    for line in story.lines:
+        if len(line.text) < 1000 or any(line.text in each for each in got):
+            continue
+        for each in got:
+            size = _common(each, line.text)
+            if size >= 200 and size < len(line.text):
+                of = len([e for e in got if len(e) >= 100 and any(e[-n:] in line.text for n in (60,))])
+                if of > 1:
+                    return f"a line of {len(line.text):,} bytes came out in pieces, the first of {size:,}: recv() is taken for a message, or others' lines come in between"
+                return f"of a line of {len(line.text):,} bytes only the first {size:,} were delivered: a buffer's size is taken for the longest line"
+    return ""
+
+
+def _common(got: bytes, text: bytes) -> int:
+    """How much of the beginning of a text stands at the end of, or inside, what was got."""
+    at = got.find(text[:100])
+    if at < 0:
+        return 0
+    size = 0
+    for a, b in zip(got[at:], text, strict=False):
+        if a != b:
+            break
+        size += 1
+    return size
+
+
+def _only_the_first(story: _Story, client: str, got: list[bytes]) -> str:
+    several = [line for line in story.lines if line.beside > 1]
+    for first, second in itertools.pairwise(several):
+        if first.who == second.who and first.t == second.t and _in(first, got) and not _in(second, got):
+            return (
+                "of several lines in one segment only the first was delivered: recv() is taken for a message"
+            )
+    return ""
+
+
+def _in(line: _Line, got: Iterable[bytes]) -> bool:
+    return any(line.text in each for each in got)
+
+
+def _missing(story: _Story, client: str, got: list[bytes]) -> list[_Line]:
+    """The lines that were said while the client was there and that it did not get."""
+    since = story.connected_at(client)
+    quits = (story.dialect.quit or "quit").encode()
+    return [
+        line for line in story.lines
+        if line.ended and line.t > since and line.text.strip() not in (quits, b"") and not _in(line, got)
+    ]  # fmt: skip
+
+
+def _from_the_past(story: _Story, client: str, got: list[bytes]) -> str:
+    since = story.connected_at(client)
+    later = {line.text for line in story.lines if line.t >= since}
+    for line in story.lines:
+        if line.t < since and len(line.text) > 2 and line.text not in later and _in(line, got):
+            return f"{client} got {shown(line.text, 40)}, which was said before it came: newcomers are told the past"
+    return ""
+
+
+def _behind_quit(story: _Story, client: str, got: list[bytes]) -> str:
+    quit_ = (story.dialect.quit or "quit").encode()
+    gone: set[str] = set()
+    for line in story.lines:
+        if line.text == quit_ and line.ended:
+            gone.add(line.who)
+        elif (
+            line.who in gone
+            and line.t > story.connected_at(line.who)
+            and _in(line, got)
+            and not _again(story, line)
+        ):
+            return f"what {line.who} said behind {quit_.decode()} was delivered: the rest of the segment is still worked off"
+    return ""
+
+
+def _again(story: _Story, line: _Line) -> bool:
+    """Whether its sender connected anew between its quit and this line."""
+    return sum(e.kind == "connected" for e in story.of(line.who)) > 1
+
+
+def _twice(story: _Story, client: str, got: list[bytes]) -> str:
+    counts = Counter(line.text for line in story.lines)
+    for line in story.lines:
+        came = sum(line.text in each for each in got)
+        if (
+            came <= counts[line.text]
+            or len(line.text) < 2
+            or any(line.text in o.text for o in story.lines if o.text != line.text)
+        ):
+            continue
+        others = [n for n in story.everyone if n not in (client, line.who) and story.connected_at(n)]
+        if line.who == client and not any(
+            sum(line.text in e for e in story.got(o)) > counts[line.text] for o in others
+        ):
+            return "the sender gets its own line twice: once with all the others, and once more"
+        return f"{client} got {shown(line.text, 40)} {came} times: it stands in the list of clients more than once, or a line is sent again"
+    return ""
+
+
+def _order(story: _Story, client: str, got: list[bytes]) -> str:
+    places: dict[str, list[int]] = {}
+    for line in story.lines:
+        if line.t > story.connected_at(client) and (
+            at := [i for i, each in enumerate(got) if line.text in each]
+        ):
+            places.setdefault(line.who, []).append(at[0])
+    for who, order in places.items():
+        if order != sorted(order) and len(set(order)) == len(order):
+            return f"{who}'s lines overtook one another: each is delivered by a thread or task of its own"
+    return ""
+
+
+def _interleaved(story: _Story, client: str, got: list[bytes]) -> str:
+    long = [line for line in story.lines if len(line.text) > 400]
+    for each in got:
+        senders = {
+            line.who for line in story.lines if line.text and (line.text in each or line.text[:60] in each)
+        }
+        if len(senders) > 1 and (long or len(each) > 2 * max(len(line.text) for line in story.lines)):
+            return "lines of different senders are mixed into one another: several threads send() on one socket without a lock"
+    return ""
+
+
+def _changed_text(story: _Story, client: str, got: list[bytes]) -> str:
+    for line in story.lines:
+        if _in(line, got) or line.t < story.connected_at(client):
+            continue
+        if any("\ufffd".encode() in each for each in got) and not line.text.isascii():
+            return 'it takes bytes for text: decode() with errors="replace" puts U+FFFD for what is no UTF-8'
+        text = line.text.strip()
+        if text and text != line.text and any(each.endswith(text) or text in each for each in got):
+            return "strip() takes away blanks that belong to the line"
+        plain = line.text.decode(errors="ignore").encode()
+        if plain != line.text and plain and any(plain in each for each in got):
+            return "it takes bytes for text: what is no UTF-8 is left out"
+    return ""
+
+
+def _not_to_itself(story: _Story, client: str, got: list[bytes]) -> str:
+    missing = _missing(story, client, got)
+    others = [n for n in story.everyone if n != client]
+    if (
+        missing
+        and all(line.who == client for line in missing)
+        and any(_in(line, story.got(o)) for line in missing for o in others)
+    ):
+        return "the sender does not get its own line: it goes to the others only"
+    return ""
+
+
+def _passed_by(story: _Story, client: str, got: list[bytes]) -> str:
+    """Others got a line, this client did not."""
+    for line in _missing(story, client, got):
+        heard = [n for n in story.everyone if n != client and _in(line, story.got(n))]
+        if not heard:
+            continue
+        nodes: dict[str, str] = next((e.data["nodes"] for e in story.events if e.kind == "play"), {})
+        twin = next(
+            (n for n in story.everyone if n != client and nodes.get(n) and nodes.get(n) == nodes.get(client)),
+            "",
+        )
+        if twin and twin in heard:
+            return f"{client} and {twin} are on one host, and only {twin} hears: clients are told apart by their IP address alone"
+        if not any(who == client for who, e, _ in story.said if e.t > story.connected_at(client)) and all(
+            any(who == n for who, _, _ in story.said) for n in heard
+        ):
+            return f"{client} has not said anything yet and hears nothing: a member is who is connected, not who has spoken"
+        left = [e for e in story.events if e.kind in ("closed", "aborted") and e.t < line.t]
+        if any(_quit_said(story, n, line.t) for n in story.everyone) or left:
+            return f"after somebody left, {client} was passed by: the list of clients is changed while it is gone through, or one failed send() ends the round"
+        came = sorted((n for n in story.everyone if story.connected_at(n)), key=story.connected_at)
+        if came.index(client) < len(came) - len(heard) and set(heard) == set(came[-len(heard) :]):
+            return "only the newest clients hear: an older one's socket is overwritten by a newcomer's"
+        return f"{client} was passed by, while {', '.join(heard[:3])} got it: the round through the clients ends too early"
+    return ""
+
+
+def _quit_said(story: _Story, name: str, t: int) -> bool:
+    return any(who == name and e.t < t and data.strip() == b"quit" for who, e, data in story.said)
+
+
+def _thrown_out(story: _Story) -> str:
+    """The server closed a connection that it should not have closed: at what?"""
+    if story.step is not None and any(e.kind in ("eof", "reset") for _, e in story.step.expects):
+        return ""
+    for client, event in [*_ended_by_the_server(story), *_thrown_others(story)]:
+        said = [
+            (e, data)
+            for who, e, data in story.said
+            if who == client and story.connected_at(client) <= e.t <= event.t
+        ]
+        if not said:
+            continue
+        quit_ = (story.dialect.quit or "quit").encode()
+        last = said[-1][1]
+        lines = [line for _, data in said[-3:] for line in data.split(b"\n")]
+        if quit_ in (line.rstrip(b"\r") for line in lines):
+            continue
+        if any(quit_ in line for line in lines):
+            return f"{client} was thrown out for a line in which {quit_.decode()} only occurs"
+        if b"\n\n" in last or last in (b"\n", b"\r\n") or b"\n\r\n" in last:
+            return f'{client} was thrown out for an empty line: the end of a connection is recv() giving b"", not an empty line'
+        try:
+            last.decode()
+        except UnicodeDecodeError:
+            return f"{client} was thrown out for bytes that are no UTF-8: it takes bytes for text"
+        if b"\0" in last:
+            return f"{client} was thrown out for a NUL byte"
+        if len(last) > 1000:
+            return f"{client} was thrown out for a line of {len(last):,} bytes"
+    return ""
+
+
+def _thrown_others(story: _Story) -> Iterator[tuple[str, Event]]:
+    for client in story.everyone:
+        mine = [
+            e
+            for e in story.of(client)
+            if e.kind in ("connected", "eof", "reset", "closed", "aborted", "half-closed")
+        ]
+        if (
+            client not in story.clients
+            and mine
+            and mine[-1].kind in ("eof", "reset")
+            and (len(mine) < 2 or mine[-2].kind == "connected")
+        ):
+            yield client, mine[-1]
+
+
+def _last_line_lost(story: _Story, client: str, got: list[bytes]) -> str:
+    for line in story.lines:
+        said_last = not line.ended and line.t < 1 << 62 and line.who != client
+        if said_last and not _in(line, got):
+            if any(e.kind in ("closed", "half-closed") and e.t >= line.t for e in story.of(line.who)):
+                return f"what {line.who} said last, without a newline before its FIN, was lost: at the end of a connection the rest of the buffer is a line"
+    return ""
+
+
+def _nobody_heard(story: _Story) -> str:
+    for client in story.clients:
+        missing = _missing(story, client, story.got(client)) if client in story.everyone else []
+        for line in missing:
+            if any(_in(line, story.got(n)) for n in story.everyone):
+                continue
+            if others := _stalled(story, client):
+                return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
+    return ""
+
+
+# ── datagrams ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _datagram_cut(story: _Story, client: str, got: list[bytes]) -> str:
+    for _, _, data in story.said:
+        for each in got:
+            if len(each) >= 200 and len(each) < len(data) and data.startswith(each):
+                return f"of a datagram of {len(data):,} bytes {len(each):,} came: recvfrom({len(each)}) throws the rest away"
+            if each != data and each.strip() == data.strip() and each.strip():
+                return "strip() takes white space away from what was sent"
+            if len(data) > 2 and each.endswith(data) and each != data:
+                return f"it puts {shown(each[: -len(data)], 40)} before what was sent: a datagram is delivered unchanged"
+    return ""
+
+
+def _datagram_from_elsewhere(story: _Story, client: str, got: list[bytes]) -> str:
+    ready = next((e for e in story.events if e.kind == "ready"), None)
+    for event in story.of(client):
+        if (
+            event.kind == "received"
+            and ready is not None
+            and (source := event.data.get("from"))
+            and source[1] != ready.data["port"]
+        ):
+            return f"the answer came from port {source[1]}, not from the server's own: a second socket sends it, and many clients throw it away"
+    return ""
+
+
+def _to_another(story: _Story, client: str, got: list[bytes]) -> str:
+    for who, _, data in story.said:
+        if who == client and len(data) > 2 and data not in got:
+            other = next(
+                (
+                    n
+                    for n in story.everyone
+                    if n != client
+                    and data in story.got(n)
+                    and not any(d == data for w, _, d in story.said if w == n)
+                ),
+                "",
+            )
+            if other and not got:
+                return f"what {client} said went to {other}: the address of the first client is kept for all"
+    return ""
+
+
+def _silent_from_then_on(story: _Story) -> str:
+    """It runs, but has not answered anybody since a certain datagram."""
+    answered = [e.t for e in story.events if e.kind == "received"]
+    later = [(who, e, data) for who, e, data in story.said if not answered or e.t > answered[-1]]
+    if len(later) >= 1 and answered and later[0][2] == b"":
+        return "since an empty datagram it answers nobody: an empty one is no end of anything in UDP"
+    return ""
+
+
+_FIRST: tuple[Rule, ...] = (_took_too_much, _died, _a_thread_died, _under_a_fault, _leaks, _not_accepted)
+_ECHO: tuple[Rule, ...] = (
+    _turned_away,
+    _reset_at_half_close,
+    _never_closes,
+    _others_bytes,
+    _changed_bytes,
+    _blocked_by_another,
+    _less_came,
+)
+_CHAT: tuple[Rule, ...] = (
+    _turned_away,
+    _never_closes,
+    _for_each(_interleaved),
+    _for_each(_lines_were_joined),
+    _for_each(_only_the_first),
+    _for_each(_a_line_was_cut),
+    _for_each(_a_long_line_was_cut),
+    _for_each(_from_the_past),
+    _for_each(_behind_quit),
+    _for_each(_twice),
+    _for_each(_changed_text),
+    _thrown_out,
+    _for_each(_last_line_lost),
+    _for_each(_order),
+    _for_each(_not_to_itself),
+    _for_each(_passed_by),
+    _blocked_by_another,
+    _nobody_heard,
+)
+_DATAGRAMS: tuple[Rule, ...] = (
+    _for_each(_datagram_from_elsewhere),
+    _for_each(_datagram_cut),
+    _for_each(_to_another),
+    _silent_from_then_on,
+)
+_LAST: tuple[Rule, ...] = (_was_reset,)
