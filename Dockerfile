@@ -27,5 +27,5 @@ FROM ${PYTHON_IMAGE} AS conductor
 RUN pip install --quiet --no-cache-dir 'pyyaml>=6.0.2'
 WORKDIR /lab
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-ENTRYPOINT ["sh", "-c", "exec setpriv --reuid=$(stat -c %u /lab) --regid=$(stat -c %g /lab) --clear-groups --bounding-set=-all python -m socklab.cli \"$@\"", "socklab"]
+ENTRYPOINT ["sh", "-c", "exec setpriv --reuid=$(stat -c %u /lab) --regid=$(stat -c %g /lab) --clear-groups --bounding-set=-all python -m socklab \"$@\"", "socklab"]
 CMD ["conduct"]

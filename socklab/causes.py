@@ -807,9 +807,9 @@ def _thrown_others(story: _Story) -> Iterator[tuple[str, Event]]:
 def _last_line_lost(story: _Story, client: str, got: list[bytes]) -> str:
     for line in story.lines:
         said_last = not line.ended and line.t < 1 << 62 and line.who != client
-        if said_last and not _in(line, got):
-            if any(e.kind in ("closed", "half-closed") and e.t >= line.t for e in story.of(line.who)):
-                return f"what {line.who} said last, without a newline before its FIN, was lost: at the end of a connection the rest of the buffer is a line"
+        ends = [e for e in story.of(line.who) if e.kind in ("closed", "half-closed") and e.t >= line.t]
+        if said_last and ends and not _in(line, got):
+            return f"what {line.who} said last, without a newline before its FIN, was lost: at the end of a connection the rest of the buffer is a line"
     return ""
 
 

@@ -71,6 +71,11 @@ def _meant(path: Path) -> list[Path]:
     raise NoSuchPath(f"{path}: no such file or folder.{nearest(path.name, there)}")
 
 
+def scenarios(paths: Iterable[Path]) -> list[Scenario]:
+    """All plays of the files that these paths mean. Raises NoSuchPath and ScenarioError."""
+    return [scenario for file in find(paths) for scenario in load(file)]
+
+
 @dataclass
 class Selection:
     """What is to be played, and what could not be read."""
@@ -139,6 +144,11 @@ def backend(name: str) -> Backend:
             return Netns()
 
 
+def at_once(backend: Backend) -> int:
+    """How many plays there may well be at once."""
+    return backend.plays * len(os.sched_getaffinity(0))
+
+
 async def play_all(
     scenarios: Sequence[tuple[Scenario, topology.Topology]],
     backend: Backend,
@@ -146,7 +156,7 @@ async def play_all(
     jobs: int | None = None,
 ) -> AsyncIterator[Result]:
     """Play these, up to `jobs` at once; the results come in the order of the scenarios."""
-    gate = asyncio.Semaphore(jobs or backend.plays * len(os.sched_getaffinity(0)))
+    gate = asyncio.Semaphore(jobs or at_once(backend))
 
     async def one(scenario: Scenario, where: topology.Topology) -> Result:
         async with gate:

@@ -11,6 +11,7 @@ from typing import Any, TextIO
 from socklab import holdings
 from socklab.history import Event, from_wire
 from socklab.matching import shown
+from socklab.report import Item, Report
 from socklab.sockets import told
 from socklab.verdict import Result, Verdict
 
@@ -85,6 +86,84 @@ def summary(
     if errors:
         parts.append(paint(f"{errors} invalid", _COLOURS[Verdict.FAIL], colour))
     return f"{', '.join(parts)} on {backend} in {seconds:.1f}s"
+
+
+def report(done: Report, colour: bool = False, verbose: bool = False) -> Iterator[str]:
+    """What a check came to: by category, and of what failed all that a person needs."""
+    yield paint(f"check {done.contract.name}: {safe(done.server)}  on {done.backend}", "1", colour)
+    if done.never_started is not None:
+        failure, verdict = done.never_started.failure, done.never_started.verdict
+        yield f"  {_mark(verdict, colour)} start and port"
+        if failure is None:
+            yield from (f"      {safe(line)}" for line in done.never_started.reason.splitlines())
+            return
+        yield f"      {safe(failure.got)}"
+        yield f"      server    {safe(failure.server)}"
+        if failure.cause:
+            yield f"      cause     {paint(safe(failure.cause), '1', colour)}"
+        return
+    after = f"listens after {done.ready_after:.2f}s" if done.ready_after is not None else "it runs already"
+    yield f"  {_mark(Verdict.PASS, colour)} {'start and port':<16} {after}"
+    for category, items in done.by_category():
+        counted = [i for i in items if i.possible]
+        worst = next(
+            (v for v in (Verdict.FAIL, Verdict.ERROR) if any(i.verdict is v for i in counted or items)), None
+        )
+        points = (
+            f"{sum(i.points for i in items):g} of {sum(i.possible for i in items):g}"
+            if counted
+            else "not played"
+            if all(i.verdict is Verdict.SKIP for i in items)
+            else "advice"
+        )
+        yield f"  {_mark(worst or (Verdict.PASS if counted else items[0].verdict), colour)} {category:<16} {points}"
+        for each in items:
+            yield from _item_lines(each, colour, verbose)
+    yield from (f"  note: {safe(note)}" for note in done.notes)
+    skipped = sum(i.verdict is Verdict.SKIP for i in done.items)
+    broken = sum(i.verdict is Verdict.ERROR for i in done.items)
+    wrong = len(done.failed)
+    word = (
+        paint("wrong", _COLOURS[Verdict.FAIL], colour)
+        if wrong
+        else paint("right", _COLOURS[Verdict.PASS], colour)
+    )
+    more = (f", {skipped} not played (-v says why)" if skipped and not verbose else "") + (
+        f", {broken} broken (the lab, not the server)" if broken else ""
+    )
+    yield f"{word}: {done.points:g} of {done.possible:g} points{more}, in {done.seconds:.1f}s"
+
+
+def _mark(verdict: Verdict, colour: bool) -> str:
+    return paint(
+        {Verdict.PASS: "✓", Verdict.FAIL: "✗", Verdict.ERROR: "!", Verdict.SKIP: "–"}[verdict],
+        _COLOURS[verdict],
+        colour,
+    )
+
+
+def _item_lines(item: Item, colour: bool, verbose: bool) -> Iterator[str]:
+    """One scenario of a check: nothing for what passed and is not asked for."""
+    result, verdict = item.telling, item.verdict
+    if verdict is Verdict.PASS and not verbose and not item.unsteady:
+        return
+    if verdict is Verdict.SKIP and not verbose:
+        return
+    clauses = ", ".join(item.clauses)
+    advice = "  (advice)" if item.advice else ""
+    yield f"      {_mark(verdict, colour)} {safe(item.title)}{paint(f'  {clauses}', '2', colour) if clauses else ''}{advice}"
+    if item.unsteady:
+        yield f"          unsteady  it {item.unsteady}"
+    if verdict is Verdict.FAIL and result.failure is not None:
+        variant = f" [{result.scenario.variant}]" if result.scenario.values else ""
+        lines = failure_lines(result)
+        lines[0] += variant
+        for line in lines:
+            yield "          " + (paint(line, "1", colour) if line.startswith("cause") else line)
+        if result.folder:
+            yield f"          history   socklab show {relative(result.folder)}"
+    elif result.reason:
+        yield from (f"          {safe(line)}" for line in result.reason.splitlines())
 
 
 def transcript(events: Iterable[Event], colour: bool = False) -> Iterator[str]:

@@ -52,13 +52,13 @@ def left() -> list[str]:
 
 
 def play(*words: str) -> subprocess.CompletedProcess[str]:
-    argv = [sys.executable, "-m", "socklab.cli", "play", "--on", "docker", "--no-runs", *words]
+    argv = [sys.executable, "-m", "socklab", "play", "--on", "docker", "--no-runs", *words]
     return subprocess.run(argv, capture_output=True, text=True, cwd=ROOT, timeout=110, check=False)
 
 
 def start(scenario: Path) -> subprocess.Popen[str]:
     """A play that goes on until somebody ends it, with its server up."""
-    argv = [sys.executable, "-m", "socklab.cli", "play", "--on", "docker", "--no-runs", str(scenario)]
+    argv = [sys.executable, "-m", "socklab", "play", "--on", "docker", "--no-runs", str(scenario)]
     options = ["--compose", str(ROOT / "docker-compose.yml")]
     process = subprocess.Popen([*argv, *options], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 100

@@ -51,7 +51,7 @@ def somebody_else(folder: Path, *words: str) -> subprocess.CompletedProcess[str]
     except (OSError, subprocess.CalledProcessError) as exc:
         pytest.skip(f"no user namespaces for ordinary users here: {exc}")
     return subprocess.run(
-        [*drop, python, "-m", "socklab.cli", *words],
+        [*drop, python, "-m", "socklab", *words],
         cwd=folder,
         env={"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
@@ -88,7 +88,7 @@ def hidden(*patterns: str) -> str:
 
 def without(words: str, *patterns: str) -> subprocess.CompletedProcess[str]:
     """Run socklab on a machine that lacks these."""
-    script = f"{hidden(*patterns)} exec {sys.executable} -m socklab.cli {words}"
+    script = f"{hidden(*patterns)} exec {sys.executable} -m socklab {words}"
     return subprocess.run(["unshare", "-m", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True)
 
 

@@ -44,7 +44,7 @@ def test_a_killed_conductor_leaves_nothing(backend: str, tmp_path: Path, why_no_
         argv = [
             sys.executable,
             "-m",
-            "socklab.cli",
+            "socklab",
             "play",
             "--on",
             backend,

@@ -52,7 +52,7 @@ class Folder:
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         """`socklab ARGUMENTS` in this folder."""
-        argv = [sys.executable, "-m", "socklab.cli", *arguments]
+        argv = [sys.executable, "-m", "socklab", *arguments]
         return subprocess.run(
             argv,
             cwd=self.path,

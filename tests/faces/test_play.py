@@ -167,7 +167,7 @@ def test_a_full_disk_is_said_so(folder: Folder) -> None:
     folder.scenario(
         SCENARIO.replace("{alice: hello}\n  - expect", "{alice: {text: hello, repeat: 20000}}\n  - expect")
     )
-    script = f"mount -t tmpfs -o size=8k tmpfs runs && exec {sys.executable} -m socklab.cli play --on process -q echo.scenario.yaml"
+    script = f"mount -t tmpfs -o size=8k tmpfs runs && exec {sys.executable} -m socklab play --on process -q echo.scenario.yaml"
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", script], cwd=folder.path, capture_output=True, text=True, timeout=60
     )
@@ -186,7 +186,7 @@ def test_ctrl_c_ends_all_that_was_started(folder: Folder, backend: str) -> None:
         command=f"python echo.py --host 0.0.0.0 --port 5000 --backlog 7{os.getpid() % 1000:03d}",
     )
     folder.scenario(SCENARIO + "  - wait: 60s\n    note: long enough for Ctrl-C\n")
-    argv = [sys.executable, "-m", "socklab.cli", "play", "--on", backend, "echo.scenario.yaml"]
+    argv = [sys.executable, "-m", "socklab", "play", "--on", backend, "echo.scenario.yaml"]
     with subprocess.Popen(
         argv, cwd=folder.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -248,7 +248,7 @@ def test_a_recorded_run_is_told_again(folder: Folder) -> None:
 def test_the_schema_beside_the_scenarios_is_the_current_one() -> None:
     """scenario.schema.json is what `socklab schema` prints; `make schema` writes it anew."""
     printed = subprocess.run(
-        [sys.executable, "-m", "socklab.cli", "schema"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "socklab", "schema"], capture_output=True, text=True, check=True
     ).stdout
 
     assert json.loads(printed) == json.loads((ROOT / "scenario.schema.json").read_text())

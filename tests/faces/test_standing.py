@@ -23,7 +23,7 @@ class Lab:
         self.runtime = runtime
 
     def run(self, *words: str, input: str = "") -> subprocess.CompletedProcess[str]:
-        argv = [sys.executable, "-m", "socklab.cli", *words]
+        argv = [sys.executable, "-m", "socklab", *words]
         return subprocess.run(
             argv, capture_output=True, text=True, cwd=ROOT, env=self.environment, input=input, timeout=60
         )

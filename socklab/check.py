@@ -1,0 +1,216 @@
+"""Judging a server that a user brings: it takes the place of one of ours, and the library's scenarios of its contract are played.
+
+    Order (what server, which contract) ──▶ topology with the guest in it ──▶ player ──▶ Report
+
+A failure is played again before it counts: a right server must never be called wrong because the machine was busy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from socklab import conductor, player
+from socklab.backends import Backend, LabError
+from socklab.backends.outside import Outside
+from socklab.conductor import Options
+from socklab.contracts import ITERATIVE, Contract
+from socklab.guest import Guest
+from socklab.report import Item, Report, item
+from socklab.scenario import Scenario
+from socklab.topology import Topology
+from socklab.verdict import Result, Verdict
+
+LIBRARY = Path(__file__).resolve().parent.parent / "scenarios"
+SMALL_BYTES, SMALL_CONNECTIONS = 1 << 20, 12
+"""What a scenario may send, and how often it may connect, to be played at somebody else's machine."""
+
+OnItem = Callable[[Item], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be judged."""
+
+    contract: Contract
+    guest: Guest
+    command: tuple[str, ...] = ()
+    port: int | None = None
+    iterative: bool = False
+    scenarios: Sequence[Path] = (LIBRARY,)
+
+    @property
+    def model(self) -> str:
+        return ITERATIVE if self.iterative else self.contract.model
+
+    @property
+    def topology(self) -> Topology:
+        port = self.port or self.contract.port
+        return Topology.of_guest(self.contract, self.command, self.guest, port, self.model)
+
+    @property
+    def server(self) -> str:
+        if self.guest.at is not None:
+            return f"{self.guest.at[0]}:{self.guest.at[1]}"
+        return " ".join(self.command)
+
+
+@dataclass
+class Asked:
+    """The plays of one file."""
+
+    plays: list[Scenario]
+    advice: bool = False
+    results: list[Result] = field(default_factory=list)
+
+
+def asked(order: Order) -> list[Asked]:
+    """What is played: the scenarios that our own server of this kind is played, without what concerns only ours; the
+    simplest first. Raises ScenarioError and NoSuchPath."""
+    files: dict[Path, Asked] = {}
+    contract = order.contract.name
+    for scenario in player.scenarios(order.scenarios):
+        if scenario.service != order.model or scenario.services:
+            continue
+        if scenario.contract not in (contract, None) or (scenario.contract is None and not scenario.advice):
+            continue
+        if scenario.only_ours and not scenario.advice:
+            continue
+        if order.guest.at is not None and not is_local(order.guest.at[0]) and not small(scenario):
+            continue
+        files.setdefault(scenario.path, Asked([], scenario.advice)).plays.append(scenario)
+    return sorted(files.values(), key=lambda a: (a.advice, len(list(a.plays[0].walk()))))
+
+
+def small(scenario: Scenario) -> bool:
+    """Whether a scenario is one that nobody minds on a machine of somebody else's."""
+    connections = size = 0
+    for step in scenario.walk():
+        connections += len(step.connects)
+        for _, payloads in step.sends:
+            for p in payloads:
+                size += max(len(p.text or ""), len(p.raw)) * p.repeat * (p.lines or 1)
+    rounds = max((step.times for step in scenario.walk()), default=1)
+    return connections * rounds <= SMALL_CONNECTIONS and size * rounds <= SMALL_BYTES and rounds <= 10
+
+
+def is_local(host: str) -> bool:
+    """Whether an address is one of this machine's own."""
+    return host.startswith("127.")
+
+
+def resolve(text: str) -> tuple[str, int]:
+    """`HOST:PORT` as an IPv4 address and a port. Raises LabError."""
+    host, sign, port = text.rpartition(":")
+    if not sign or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise LabError(f'"{text}" is no HOST:PORT, like 127.0.0.1:6001')
+    try:
+        found = socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise LabError(f"{host}: {exc.strerror}; is it an IPv4 address, or a name that has one?") from None
+    return str(found[0][4][0]), int(port)
+
+
+async def answers(at: tuple[str, int], limit: float) -> None:
+    """Whether a TCP server takes a connection. Raises LabError."""
+    try:
+        async with asyncio.timeout(limit):
+            _, writer = await asyncio.open_connection(*at)
+    except TimeoutError:
+        raise LabError(f"{at[0]}:{at[1]} does not answer within {limit:g}s; is a firewall between?") from None
+    except OSError as exc:
+        raise LabError(
+            f"nothing listens at {at[0]}:{at[1]} ({exc.strerror}); start the server first"
+        ) from None
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+
+
+def backend_for(order: Order, backend: Backend) -> Backend:
+    """The one that reaches the server: its own, where it runs already."""
+    return Outside(order.guest.at[0]) if order.guest.at is not None else backend
+
+
+async def check(
+    order: Order,
+    backend: Backend,
+    options: Options,
+    jobs: int | None = None,
+    on_item: OnItem | None = None,
+) -> Report:
+    """Play all that a contract asks of this server. Raises LabError, ScenarioError, TopologyError."""
+    began = time.monotonic()
+    report = Report(order.contract, order.server, backend.name)
+    files = asked(order)
+    topology = order.topology
+    at_once = jobs or player.at_once(backend)
+    if order.guest.fixed and backend.name == "process":
+        at_once = 1  # one port, one server
+    gate = asyncio.Semaphore(at_once)
+
+    async def play(scenario: Scenario) -> Result:
+        async with gate:
+            return await conductor.play(scenario, topology, backend, options)
+
+    first = await play(files[0].plays[0])
+    if (first.failure is not None and first.failure.start) or first.verdict is Verdict.ERROR:
+        report.never_started = first
+        report.seconds = time.monotonic() - began
+        return report
+    report.ready_after = _ready_after(first)
+
+    async def whole(asked: Asked) -> Asked:
+        asked.results = list(await asyncio.gather(*(play(s) for s in asked.plays if s is not first.scenario)))
+        if asked is files[0]:
+            asked.results.insert(0, first)
+        return asked
+
+    tasks = [asyncio.ensure_future(whole(each)) for each in files]
+    try:
+        await asyncio.gather(*tasks)
+        failed = [a for a in files if any(r.verdict is Verdict.FAIL for r in a.results)]
+        # A machine that was busy for a moment does not fail half of all; a server that is wrong from the ground up does.
+        confirm = failed if len(failed) * 2 <= len(files) else []
+        unsteady = dict(
+            zip(map(id, confirm), await asyncio.gather(*(_again(a, play) for a in confirm)), strict=True)
+        )
+    finally:
+        for task in tasks:
+            task.cancel()
+    for each in files:
+        done = item(each.results, each.advice, unsteady.get(id(each), ""))
+        report.items.append(done)
+        if on_item is not None:
+            on_item(done)
+    report.seconds = time.monotonic() - began
+    return report
+
+
+async def _again(asked: Asked, play: Callable[[Scenario], object]) -> str:
+    """Play what failed a second time, and a third where the two disagree: what most say counts. How often it failed, where
+    that was not always."""
+    unsteady = ""
+    for number, result in enumerate(asked.results):
+        if result.verdict is not Verdict.FAIL:
+            continue
+        second: Result = await play(result.scenario)  # type: ignore[misc]
+        if second.verdict is Verdict.FAIL:
+            continue
+        third: Result = await play(result.scenario)  # type: ignore[misc]
+        times = 1 + (third.verdict is Verdict.FAIL)
+        unsteady = f"failed {times} of 3 times"
+        if times == 1:
+            note = f"{unsteady}: {result.reason}"
+            asked.results[number] = replace(second, notes=(*second.notes, note))
+    return unsteady
+
+
+def _ready_after(result: Result) -> float | None:
+    moments = {e.kind: e.t for e in reversed(result.events) if e.kind in ("spawned", "ready")}
+    return (moments["ready"] - moments["spawned"]) / 1e9 if len(moments) == 2 else None

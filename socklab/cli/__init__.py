@@ -1,0 +1,283 @@
+"""The command line. Thin: what it does is done elsewhere. Here: `play`, `show`, `schema`, `talk`, `doctor`.
+
+What a command needs is imported when it runs, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from socklab import __version__
+from socklab.cli import judging, standing
+from socklab.cli.common import (
+    BROKEN,
+    INTERRUPTED,
+    OK,
+    USAGE,
+    compose_of,
+    lab_options,
+    positive,
+    told,
+    troubles,
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        """One line and the way out, without the whole usage."""
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="socklab",
+        description="A lab bench for socket servers: play scenarios, cut the network, see who heard what.",
+    )
+    parser.add_argument("--version", action="version", version=f"socklab {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
+
+    play = commands.add_parser(
+        "play", help="play scenarios and say what came of them", description=_play.__doc__
+    )
+    play.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="files or folders (default: scenarios/)"
+    )
+    lab_options(play)
+    play.add_argument("--service", metavar="NAME", help="only the plays with this service under test")
+    play.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="so many plays at once (default: four for each core, on Docker three)",
+    )
+    play.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        metavar="N",
+        help="what chance does to packets: the same seed, the same fates (default: 1)",
+    )
+    play.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where each run leaves its history (default: runs/)",
+    )
+    play.add_argument(
+        "--ipv6", action="store_true", help="clients reach the servers by IPv6 (their --host becomes ::)"
+    )
+    play.add_argument("--no-capture", action="store_true", help="leave no packets beside the histories")
+    play.add_argument("--results", type=Path, metavar="FILE", help="leave all verdicts in this file, as JSON")
+    play.add_argument("--no-runs", action="store_true", help="leave nothing on disk")
+    play.add_argument(
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="tell the whole story of each play, not only of a single one",
+    )
+    play.add_argument("-q", "--quiet", action="store_true", help="only failures and the summary")
+    play.set_defaults(run=_play)
+
+    show = commands.add_parser("show", help="tell a recorded run again", description=_show.__doc__)
+    show.add_argument(
+        "folder", nargs="?", type=Path, metavar="RUN", help="a folder under runs/ (default: the newest)"
+    )
+    show.set_defaults(run=_show)
+
+    schema = commands.add_parser(
+        "schema", help="print the JSON Schema of scenario files", description=_schema.__doc__
+    )
+    schema.set_defaults(run=_schema)
+
+    talk = commands.add_parser("talk", help="talk to a server yourself", description=_talk.__doc__)
+    talk.add_argument(
+        "target",
+        metavar="HOST:PORT | SERVICE",
+        help="a server that runs, or a service of the compose file, which is started",
+    )
+    talk.add_argument("--udp", action="store_true", help="HOST:PORT speaks UDP")
+    talk.add_argument(
+        "--registry",
+        action="store_true",
+        help="HOST:PORT is a UDP registry: say #REG first and #DEREG at the end",
+    )
+    talk.add_argument(
+        "--as", dest="who", metavar="NODE", help="as this client of the standing lab (socklab up)"
+    )
+    lab_options(talk)
+    talk.set_defaults(run=_talk)
+
+    standing.add_parsers(commands)
+    judging.add_parsers(commands)
+
+    doctor = commands.add_parser(
+        "doctor", help="what this machine can do, and the fix for what it cannot", description=_doctor.__doc__
+    )
+    doctor.add_argument(
+        "--measure",
+        action="store_true",
+        help="also measure every link fault, and every two at once, by packets counted at both ends (20 s)",
+    )
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The exit code: 0 passed, 1 a server failed, 2 usage or an invalid scenario, 3 the lab broke, 130 Ctrl-C."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    program: list[str] = []
+    if words[:1] and words[0] in judging.COMMANDS and "--" in words:
+        at = words.index("--")
+        words, program = words[:at], words[at + 1 :]
+    try:
+        arguments = _parser().parse_args(words)
+        arguments.program = tuple(program)
+        return int(arguments.run(arguments))
+    except KeyboardInterrupt:
+        print("\ninterrupted; everything that was started has been ended", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone (`socklab play | head`); there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN
+
+
+def _play(arguments: argparse.Namespace) -> int:
+    """Play scenarios. Exit code: 0 all passed, 1 a server failed, 2 an invalid scenario, 3 the lab broke or nothing could be played."""
+    from socklab import player, terminal
+
+    try:
+        selection = player.select(
+            player.find(arguments.paths or [Path("scenarios")]), arguments.compose, arguments.service
+        )
+    except player.NoSuchPath as exc:
+        terminal.error(str(exc))
+        return USAGE
+    for message in selection.errors:
+        terminal.error(message)
+    if not selection.scenarios:
+        if not selection.errors:
+            terminal.error(f'no play with the service "{arguments.service}" under test in these files')
+        return USAGE
+    import asyncio
+
+    return asyncio.run(_play_selected(arguments, selection))
+
+
+async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
+    from socklab import player, terminal
+    from socklab.backends import LabError
+    from socklab.conductor import Options
+    from socklab.verdict import Verdict, as_json, exit_code
+
+    began = time.monotonic()
+    colour = terminal.coloured(sys.stdout)
+    try:
+        backend, instead = await player.choose(arguments.on)
+    except LabError as exc:
+        terminal.error(str(exc))
+        return BROKEN
+    results = []
+    try:
+        if instead:
+            terminal.error(f"playing on {backend.name}, without network faults: {instead}")
+        options = Options(
+            patience=arguments.patience,
+            seed=arguments.seed,
+            ipv6=arguments.ipv6,
+            runs=None if arguments.no_runs else arguments.runs,
+            capture=not arguments.no_capture,
+        )
+        story = arguments.verbose or (len(selection.scenarios) == 1 and not arguments.quiet)
+        async for result in player.play_all(selection.scenarios, backend, options, arguments.jobs):
+            results.append(result)
+            if arguments.quiet and result.verdict in (Verdict.PASS, Verdict.SKIP):
+                continue
+            if story:
+                print(*terminal.transcript(result.events, colour), sep="\n")
+            print(*terminal.result_lines(result, colour), sep="\n", flush=True)
+    finally:
+        await backend.close()
+    print(terminal.summary(results, len(selection.errors), backend.name, time.monotonic() - began, colour))
+    if arguments.results is not None:
+        try:
+            arguments.results.parent.mkdir(parents=True, exist_ok=True)
+            arguments.results.write_text(as_json(results))
+        except OSError as exc:
+            terminal.error(f"{arguments.results}: {exc.strerror}; name another file with --results")
+            return BROKEN
+    return exit_code((r.verdict for r in results), invalid=bool(selection.errors))
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    """Tell a recorded run again, from its history.jsonl alone."""
+    from socklab import history, terminal
+
+    folder = arguments.folder
+    if folder is None:
+        runs = sorted(Path("runs").glob("*/history.jsonl"), key=lambda p: p.stat().st_mtime)
+        if not runs:
+            terminal.error("no run under runs/; play something first, or name a folder")
+            return USAGE
+        folder = runs[-1].parent
+    path = folder / "history.jsonl" if folder.is_dir() else folder
+    try:
+        events = history.read(path)
+    except OSError as exc:
+        terminal.error(f"{path}: {exc.strerror}; a run is a folder with a history.jsonl in it")
+        return USAGE
+    except ValueError as exc:
+        terminal.error(f"{exc}; is this a history.jsonl that socklab wrote?")
+        return USAGE
+    try:
+        print(*terminal.transcript(events, terminal.coloured(sys.stdout)), sep="\n")
+    except (KeyError, TypeError, AttributeError) as exc:
+        terminal.error(f"{path}: an event lacks {exc}; was it written by another version of socklab?")
+        return USAGE
+    return OK
+
+
+def _schema(arguments: argparse.Namespace) -> int:
+    """Print the JSON Schema of scenario files; an editor with a YAML language server completes and checks with it."""
+    import json
+
+    from socklab.language import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return OK
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    """What this machine can do, and the fix for what it cannot. Found out by doing it."""
+    import asyncio
+
+    from socklab import doctor
+
+    return asyncio.run(doctor.examine(arguments.measure))
+
+
+def _talk(arguments: argparse.Namespace) -> int:
+    """Talk to a server: the keyboard in one thread, what arrives in another. A SERVICE is started on a node of its own."""
+    import asyncio
+
+    from socklab import talk
+
+    try:
+        if arguments.who is not None:
+            return talk.as_client(arguments.target, arguments.who, compose_of(arguments))
+        if ":" in arguments.target:
+            return talk.to_address(
+                arguments.target, udp=arguments.udp or arguments.registry, register=arguments.registry
+            )
+        return asyncio.run(
+            talk.to_service(arguments.target, arguments.on, arguments.compose, arguments.patience)
+        )
+    except troubles() as exc:
+        return told(exc)

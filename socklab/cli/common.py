@@ -1,0 +1,78 @@
+"""What the commands have in common: exit codes, options, and how a trouble is told."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from socklab import BACKENDS
+
+OK, FAILED, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def lab_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--on",
+        type=backend,
+        metavar="|".join(BACKENDS),
+        default=os.environ.get("SOCKLAB_ON", "auto"),
+        help="the backend (default: $SOCKLAB_ON, or netns where it works, else process)",
+    )
+    parser.add_argument(
+        "--compose",
+        type=Path,
+        metavar="FILE",
+        help="the compose file (default: found beside the scenario or above it)",
+    )
+    parser.add_argument(
+        "--patience", type=patience, default=1.0, metavar="X", help="stretch every limit, for slow machines"
+    )
+
+
+def backend(text: str) -> str:
+    if text not in BACKENDS:
+        raise argparse.ArgumentTypeError(
+            f'"{text}" (from --on or $SOCKLAB_ON) is none of {", ".join(BACKENDS)}'
+        )
+    return text
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 10_000:
+        raise argparse.ArgumentTypeError(f'"{text}" is no number from 1 up')
+    return int(text)
+
+
+def patience(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 1000:
+        raise argparse.ArgumentTypeError(f'"{text}" is no factor from 0.1 to 1000')
+    return value
+
+
+def compose_of(arguments: argparse.Namespace) -> Path:
+    from socklab import topology
+
+    return arguments.compose or topology.find(Path.cwd())
+
+
+def troubles() -> tuple[type[Exception], ...]:
+    from socklab.backends import LabError
+    from socklab.standing import Wrong
+    from socklab.topology import TopologyError
+
+    return (LabError, Wrong, TopologyError)
+
+
+def told(exc: Exception) -> int:
+    """Say what is wrong; the exit code for it."""
+    from socklab import terminal
+    from socklab.backends import LabError
+    from socklab.standing import NoLab
+
+    terminal.error(str(exc))
+    return BROKEN if isinstance(exc, LabError) and not isinstance(exc, NoLab) else USAGE

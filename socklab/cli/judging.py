@@ -1,0 +1,207 @@
+"""The commands that judge servers which a user brings: `socklab check`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from socklab.cli.common import BROKEN, USAGE, lab_options, positive
+
+COMMANDS = ("check",)
+"""Those that take a program behind `--`."""
+ALLOWED = "--i-may-test-this-host"
+
+
+def add_parsers(commands: Any) -> None:
+    check = commands.add_parser(
+        "check",
+        help="judge a server of your own, in any language",
+        description=_check.__doc__,
+        usage="socklab check CONTRACT [options] -- COMMAND {host} {port}\n"
+        "       socklab check CONTRACT [options] --image IMAGE [-- COMMAND {host} {port}]\n"
+        "       socklab check CONTRACT [options] --address HOST:PORT",
+    )
+    contract_options(check)
+    check.add_argument("--address", metavar="HOST:PORT", help="a server that runs already")
+    check.add_argument(
+        ALLOWED,
+        dest="allowed",
+        action="store_true",
+        help="the address is on another machine, and its owner agrees; only small scenarios are played",
+    )
+    check.add_argument("--image", metavar="IMAGE", help="a container image (--on docker)")
+    check.add_argument("--json", type=Path, metavar="FILE", help="leave the report in this file, as JSON")
+    check.add_argument("--junit", type=Path, metavar="FILE", help="leave it as JUnit XML")
+    check.add_argument("-v", "--verbose", action="store_true", help="tell also what passed")
+    run_options(check)
+    lab_options(check)
+    check.set_defaults(run=_check)
+
+
+def contract_options(parser: argparse.ArgumentParser) -> None:
+    from socklab.contracts import CONTRACTS
+
+    parser.add_argument("contract", choices=tuple(CONTRACTS), metavar="CONTRACT", help=", ".join(CONTRACTS))
+    parser.add_argument(
+        "--port",
+        type=_port,
+        metavar="N",
+        help="the port that the server listens on, where it is not told one ({port} or $PORT)",
+    )
+    parser.add_argument(
+        "--iterative", action="store_true", help="an echo server that serves one client at a time"
+    )
+    parser.add_argument(
+        "--dialect",
+        action="append",
+        default=[],
+        metavar="FILE|KEY=VALUE",
+        help="how the server deviates from the contract's words: quit=/exit, echo=off, join={name}, ignore=REGEX, ending=crlf, frames=u32be",
+    )
+
+
+def run_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--jobs",
+        type=positive,
+        metavar="N",
+        help="so many plays at once (default: four for each core, on Docker three)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="what chance does to packets (default: 1)"
+    )
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR", help=argparse.SUPPRESS)
+    parser.add_argument("--no-runs", action="store_true", help="leave nothing on disk")
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise argparse.ArgumentTypeError(f'"{text}" is no port from 1 to 65535')
+    return int(text)
+
+
+class Usage(Exception):
+    """Options that do not go together; the message says which would."""
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    """Judge a server: start it ({host} and {port}, or $HOST and $PORT, say where it is to listen), play what its contract asks, and
+    say what is wrong, and why. Exit code: 0 it keeps the contract, 1 it does not, 2 usage, 3 it could not be judged."""
+    from socklab import terminal
+    from socklab.backends import LabError
+    from socklab.source import ScenarioError
+    from socklab.topology import TopologyError
+
+    try:
+        return asyncio.run(_checked(arguments))
+    except (Usage, ScenarioError) as exc:
+        terminal.error(str(exc))
+        return USAGE
+    except (LabError, TopologyError) as exc:
+        terminal.error(str(exc))
+        return BROKEN
+
+
+async def _checked(arguments: argparse.Namespace) -> int:
+    from socklab import check, player, report, terminal
+    from socklab.verdict import exit_code
+
+    order = order_of(arguments)
+    if order.guest.at is not None:
+        await _may_be_tested(order, arguments)
+        backend = check.backend_for(order, player.backend("process"))
+    else:
+        backend, instead = await player.choose(arguments.on)
+        if instead:
+            terminal.error(f"playing on {backend.name}, without network faults: {instead}")
+    colour = terminal.coloured(sys.stdout)
+    try:
+        done = await check.check(order, backend, options_of(arguments), arguments.jobs)
+    finally:
+        await backend.close()
+    print(*terminal.report(done, colour, arguments.verbose), sep="\n")
+    for path, text in ((arguments.json, report.as_json(done)), (arguments.junit, report.junit([done]))):
+        if path is not None and not written(path, text):
+            return BROKEN
+    return exit_code(done.verdicts())
+
+
+async def _may_be_tested(order: Any, arguments: argparse.Namespace) -> None:
+    from socklab import check
+
+    host = order.guest.at[0]
+    if not check.is_local(host) and not arguments.allowed:
+        raise Usage(
+            f"{host} is another machine: only test what is yours, or what you were asked to test, and then say {ALLOWED}"
+        )
+    if order.contract.protocol == "tcp":
+        await check.answers(order.guest.at, 5.0 * arguments.patience)
+
+
+def order_of(arguments: argparse.Namespace) -> Any:
+    """What is to be judged, as the options say it. Raises Usage, ScenarioError and LabError."""
+    from socklab import check, dialect
+    from socklab.contracts import CONTRACTS
+    from socklab.guest import Guest
+
+    contract = CONTRACTS[arguments.contract]
+    command: Sequence[str] = arguments.program
+    if arguments.iterative and contract.name != "echo":
+        raise Usage(f"--iterative is a way to echo; {contract.name} knows no such server")
+    if arguments.address is not None and command:
+        raise Usage("either --address of a server that runs already, or a command that starts one")
+    if arguments.address is None and not command and arguments.image is None:
+        raise Usage(
+            f"what server? Name a command: socklab check {contract.name} -- ./my-server {{port}}, or --image, or --address"
+        )
+    at = check.resolve(arguments.address) if arguments.address else None
+    guest = Guest(
+        folder=Path.cwd(),
+        dialect=dialect.read(arguments.dialect),
+        at=at,
+        fixed=arguments.port is not None,
+    )
+    return check.Order(
+        contract=contract,
+        guest=guest,
+        command=_found(tuple(command)),
+        port=at[1] if at else arguments.port,
+        iterative=arguments.iterative,
+    )
+
+
+def _found(command: tuple[str, ...]) -> tuple[str, ...]:
+    """With `./` before a program that lies here, where PATH has none of this name."""
+    import shutil
+
+    if command and "/" not in command[0] and shutil.which(command[0]) is None and os.path.isfile(command[0]):
+        return (f"./{command[0]}", *command[1:])
+    return command
+
+
+def options_of(arguments: argparse.Namespace) -> Any:
+    from socklab.conductor import Options
+
+    return Options(
+        patience=arguments.patience,
+        seed=arguments.seed,
+        runs=None if arguments.no_runs else arguments.runs,
+    )
+
+
+def written(path: Path, text: str) -> bool:
+    """Leave a text in a file; say so where that fails."""
+    from socklab import terminal
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as exc:
+        terminal.error(f"{path}: {exc.strerror}; name another file")
+        return False
+    return True
