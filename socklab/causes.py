@@ -6,7 +6,6 @@ scenario's own `hint:` may.
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -159,6 +158,20 @@ class _Story:
             (e for e in reversed(self.events) if e.kind == "exited" and not e.data.get("expected")), None
         )
 
+    def wanted(self, name: str) -> list[re.Pattern[bytes]]:
+        """What the failed step expected of a client, as far as it is text."""
+        found = []
+        for who, expectation in self.step.expects if self.step else ():
+            for pattern in expectation.patterns if who == name else ():
+                if pattern.kind in ("contains", "is") and isinstance(pattern.value, str):
+                    text = re.sub(r"\\\{\w+\\\}", ".*", re.escape(pattern.value))
+                    found.append(re.compile(text.encode(errors="surrogateescape")))
+        return found
+
+    def is_wanted(self, name: str, text: bytes) -> bool:
+        wanted = self.wanted(name)
+        return not wanted or any(pattern.search(text) for pattern in wanted)
+
     def connected_at(self, name: str) -> int:
         return next((e.t for e in reversed(self.events) if e.kind == "connected" and e.node == name), 0)
 
@@ -175,10 +188,13 @@ class _Story:
         return here
 
     def before(self, t: int, within: float) -> Event | None:
-        """The last thing that a client did before a time."""
-        kinds = ("sent", "closed", "aborted", "half-closed", "connected")
-        mine = [e for e in self.events if e.kind in kinds and t - within <= e.t <= t]
-        return mine[-1] if mine else None
+        """What a client did right before a time: that it left, rather than that it spoke, and that it spoke, rather than came."""
+        mine = [e for e in self.events if t - within <= e.t <= t]
+        for kinds in (("aborted",), ("closed", "half-closed"), ("sent",), ("connected",)):
+            if acts := [e for e in mine if e.kind in kinds]:
+                quits = [e for e in acts if e.kind == "sent" and joined(e.data["chunks"]).strip() == b"quit"]
+                return (quits or acts)[-1]
+        return None
 
 
 @dataclass(frozen=True)
@@ -343,22 +359,26 @@ def _was_reset(story: _Story) -> str:
 
 
 def _turned_away(story: _Story) -> str:
-    """The server closed a connection at once that others had for long."""
-    wanted = story.step is not None and any(e.kind in ("eof", "reset") for _, e in story.step.expects)
-    if wanted:
+    """The server closed a connection at once that others had for long, or one on which nobody spoke for a while."""
+    if story.step is not None and any(e.kind in ("eof", "reset") for _, e in story.step.expects):
         return ""
     for client, event in _ended_by_the_server(story):
+        mine = story.of(client)
         since = story.connected_at(client)
-        if any(who == client and since <= e.t <= event.t for who, e, _ in story.said):
+        said = [e.t for who, e, _ in story.said if who == client and since <= e.t <= event.t]
+        heard = [e.t for e in mine if e.kind == "received" and e.t >= since]
+        if any(e.kind == "half-closed" and e.t >= since for e in mine):
             continue
-        comers = [e for e in story.events if e.kind == "connected" and e.t < since]
+        idle = event.t - max([since, *said, *heard])
+        if idle >= 0.3e9 and (heard or not said):
+            return f"the server closed {client}'s connection after {idle / 1e9:.1f}s of silence: an idle connection stays open"
+        if heard or (said and story.framing == LINE) or event.t - since >= 0.3e9:
+            continue
+        before = sum(e.kind == "connected" and e.t < since for e in story.events)
         here = sum(story.present(name, since) for name in story.everyone if name != client)
-        if event.t - since < 0.3e9 and here >= 3:
-            return f"the server takes no more than {here} clients at once: it closed {client}'s connection at once"
-        if event.t - since < 0.3e9 and len(comers) >= 3:
-            return f"the server takes no more than {len(comers)} clients in its life: it closed {client}'s connection at once"
-        if event.t - since >= 0.3e9:
-            return f"the server closed {client}'s connection after {(event.t - since) / 1e9:.1f}s in which it said nothing: an idle connection stays open"
+        if max(here, before) >= 3:
+            most = f"{here} clients at once" if here >= 3 else f"{before} clients in its life"
+            return f"the server takes no more than {most}: it closed {client}'s connection at once"
     return ""
 
 
@@ -390,24 +410,29 @@ def _reset_at_half_close(story: _Story) -> str:
 
 
 def _others_bytes(story: _Story) -> str:
-    for client in story.clients:
-        inbox = story.inbox(client)
-        if bytes(inbox.sent).startswith(bytes(inbox.stream)):
+    one = "the server has one buffer, or one socket variable, for all"
+    sent = {name: bytes(story.inbox(name).sent) for name in story.everyone}
+    for client in story.everyone:
+        got = bytes(story.inbox(client).stream)
+        if sent[client].startswith(got):
             continue
-        at = next(
-            (i for i, (a, b) in enumerate(zip(inbox.stream, inbox.sent, strict=False)) if a != b),
-            len(inbox.sent),
+        same = next(
+            (i for i, (a, b) in enumerate(zip(got, sent[client], strict=False)) if a != b),
+            min(len(got), len(sent[client])),
         )
-        strange = bytes(inbox.stream[at : at + 40])
-        for other in story.everyone:
-            sent = bytes(story.inbox(other).sent)
-            if (
-                other != client
-                and len(strange) >= 2
-                and strange[:8] in sent
-                and strange[:8] not in bytes(inbox.sent)
-            ):
-                return f"{client} got what {other} said: the server has one buffer, or one socket variable, for all"
+        strange = got[same : same + 8]
+        if same < len(sent[client]) and strange in sent[client]:
+            continue
+        others = [
+            n
+            for n in story.everyone
+            if n != client
+            and len(strange) >= 2
+            and sent[n]
+            and (strange in sent[n] or strange.startswith(sent[n]))
+        ]
+        if others and (client in story.clients or others[0] in story.clients):
+            return f"{client} got what {others[0]} said: {one}"
     return ""
 
 
@@ -418,16 +443,17 @@ def _changed_bytes(story: _Story) -> str:
         sent, got = bytes(inbox.sent), bytes(inbox.stream)
         if not sent or not got or sent.startswith(got):
             continue
-        if got == sent.upper() or got == sent.lower() or got == sent[::-1] or got == sent.title():
+        if any(other.startswith(got) for other in (sent.upper(), sent.lower(), sent.title(), sent[::-1])):
             return "it sends back something else than it got: an echo changes nothing"
-        if sent and got.endswith(sent):
+        if (added := _added_before(sent, got)) or got.endswith(sent):
+            added = added or got[: -len(sent)]
             first = next((e for e in story.of(client) if e.kind in ("received", "sent")), None)
             when = (
                 "before anything was said"
                 if first is not None and first.kind == "received"
                 else "before the echo"
             )
-            return f"it sends {shown(got[: -len(sent)], 40)} {when}: an echo adds nothing"
+            return f"it sends {shown(added, 40)} {when}: an echo adds nothing"
         if got.startswith(sent) and len(got) > len(sent):
             return f"it adds {shown(got[len(sent) :], 40)}: an echo adds nothing"
         if "\ufffd".encode() in got and "\ufffd".encode() not in sent:
@@ -452,6 +478,13 @@ def _changed_bytes(story: _Story) -> str:
             return f"it says {shown(first.content, 40)} before it is asked: an echo adds nothing"
         return f"it sends back something else than it got, from byte {at:,} on"
     return ""
+
+
+def _added_before(sent: bytes, got: bytes) -> bytes:
+    """What stands before the beginning of what was sent."""
+    start = sent[: max(1, min(len(sent), 12))]
+    at = got.find(start)
+    return got[:at] if 0 < at <= 200 and (len(start) > 2 or got[at:] == sent[: len(got) - at]) else b""
 
 
 def _why_lost(missing: int, at: int) -> str:
@@ -505,6 +538,14 @@ def _stalled(story: _Story, but: str) -> list[str]:
     return [name for name, stalled in state.items() if stalled and name != but]
 
 
+def _cut_off(story: _Story, t: int) -> str:
+    """Who was behind a link fault at a time."""
+    links: dict[str, str] = next(
+        (e.data["links"] for e in reversed(story.events) if e.kind == "fault" and e.t <= t), {}
+    )
+    return next((end for link in links for end in link.split("→") if end in story.everyone), "")
+
+
 def _blocked_by_another(story: _Story) -> str:
     """Accepted, and not served, while others are in the middle of something."""
     for client in story.clients:
@@ -515,10 +556,18 @@ def _blocked_by_another(story: _Story) -> str:
         if others := _stalled(story, client):
             return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
         here = [name for name in story.everyone if name != client and story.present(name, t)]
+        answered = [n for n in here if any(e.kind == "received" for e in story.of(n))]
+        nothing = not any(e.kind == "received" for e in story.of(client))
+        if story.framing == STREAM and nothing and len(answered) >= 2:
+            return f"the server serves no more than {len(answered)} clients at once: {client} waits until one leaves"
         silent = [
             n for n in here if not any(e.t > story.connected_at(n) for who, e, _ in story.said if who == n)
         ]
-        half = [line.who for line in story.lines if not line.ended and line.t == 1 << 62 and line.who in here]
+        half = [
+            line.who
+            for line in story.lines
+            if not line.ended and line.t == 1 << 62 and story.present(line.who, t)
+        ]
         if half and story.framing == LINE:
             return f"the server waits for the end of {half[0]}'s unfinished line (readline()), and everyone waits with it"
         heard = any(e.kind == "received" and e.t > t for e in story.events)
@@ -526,11 +575,6 @@ def _blocked_by_another(story: _Story) -> str:
             continue
         if silent:
             return f"the server waits in recv() for {silent[0]}, who is silent, and does not serve {client} meanwhile"
-        answered = sum(any(e.kind == "received" for e in story.of(name)) for name in here)
-        if answered >= 2:
-            return (
-                f"the server serves no more than {answered} clients at once: {client} waits until one leaves"
-            )
     return ""
 
 
@@ -601,10 +645,21 @@ def _common(got: bytes, text: bytes) -> int:
     return size
 
 
+def _without_newline(story: _Story, client: str, got: list[bytes]) -> str:
+    inbox = story.inbox(client)
+    partial = bytes(inbox._partial)
+    if partial and not inbox.ended and any(line.ended and line.text in partial for line in story.lines):
+        return "lines are delivered without the newline that ends them"
+    return ""
+
+
 def _only_the_first(story: _Story, client: str, got: list[bytes]) -> str:
-    several = [line for line in story.lines if line.beside > 1]
-    for first, second in itertools.pairwise(several):
-        if first.who == second.who and first.t == second.t and _in(first, got) and not _in(second, got):
+    segments: dict[tuple[str, int], list[_Line]] = {}
+    for line in story.lines:
+        if line.beside > 1 and line.t >= story.connected_at(client):
+            segments.setdefault((line.who, line.t), []).append(line)
+    for first, *rest in segments.values():
+        if rest and _in(first, got) and not any(_in(line, got) for line in rest):
             return (
                 "of several lines in one segment only the first was delivered: recv() is taken for a message"
             )
@@ -621,7 +676,7 @@ def _missing(story: _Story, client: str, got: list[bytes]) -> list[_Line]:
     quits = (story.dialect.quit or "quit").encode()
     return [
         line for line in story.lines
-        if line.ended and line.t > since and line.text.strip() not in (quits, b"") and not _in(line, got)
+        if line.ended and story.is_wanted(client, line.text) and line.t > since and line.text.strip() not in (quits, b"") and not _in(line, got)
     ]  # fmt: skip
 
 
@@ -716,6 +771,8 @@ def _changed_text(story: _Story, client: str, got: list[bytes]) -> str:
 def _not_to_itself(story: _Story, client: str, got: list[bytes]) -> str:
     missing = _missing(story, client, got)
     others = [n for n in story.everyone if n != client]
+    if any(line.who != other for other in story.clients for line in _missing(story, other, story.got(other))):
+        return ""
     if (
         missing
         and all(line.who == client for line in missing)
@@ -738,13 +795,13 @@ def _passed_by(story: _Story, client: str, got: list[bytes]) -> str:
         )
         if twin and twin in heard:
             return f"{client} and {twin} are on one host, and only {twin} hears: clients are told apart by their IP address alone"
-        if not any(who == client for who, e, _ in story.said if e.t > story.connected_at(client)) and all(
-            any(who == n for who, _, _ in story.said) for n in heard
-        ):
-            return f"{client} has not said anything yet and hears nothing: a member is who is connected, not who has spoken"
-        left = [e for e in story.events if e.kind in ("closed", "aborted") and e.t < line.t]
-        if any(_quit_said(story, n, line.t) for n in story.everyone) or left:
+        came_at = story.connected_at(client)
+        leavers = [e.node for e in story.events if e.kind in ("closed", "aborted") and came_at < e.t < line.t]
+        if leavers or any(_quit_said(story, n, came_at, line.t) for n in story.everyone):
             return f"after somebody left, {client} was passed by: the list of clients is changed while it is gone through, or one failed send() ends the round"
+        spoke = any(who == client for who, e, _ in story.said if e.t > story.connected_at(client))
+        if not spoke and not got and all(any(who == n for who, _, _ in story.said) for n in heard):
+            return f"{client} has not said anything yet and hears nothing: a member is who is connected, not who has spoken"
         came = sorted((n for n in story.everyone if story.connected_at(n)), key=story.connected_at)
         if came.index(client) < len(came) - len(heard) and set(heard) == set(came[-len(heard) :]):
             return "only the newest clients hear: an older one's socket is overwritten by a newcomer's"
@@ -752,8 +809,8 @@ def _passed_by(story: _Story, client: str, got: list[bytes]) -> str:
     return ""
 
 
-def _quit_said(story: _Story, name: str, t: int) -> bool:
-    return any(who == name and e.t < t and data.strip() == b"quit" for who, e, data in story.said)
+def _quit_said(story: _Story, name: str, since: int, t: int) -> bool:
+    return any(who == name and since < e.t < t and data.strip() == b"quit" for who, e, data in story.said)
 
 
 def _thrown_out(story: _Story) -> str:
@@ -808,7 +865,7 @@ def _last_line_lost(story: _Story, client: str, got: list[bytes]) -> str:
     for line in story.lines:
         said_last = not line.ended and line.t < 1 << 62 and line.who != client
         ends = [e for e in story.of(line.who) if e.kind in ("closed", "half-closed") and e.t >= line.t]
-        if said_last and ends and not _in(line, got):
+        if said_last and ends and story.is_wanted(client, line.text) and not _in(line, got):
             return f"what {line.who} said last, without a newline before its FIN, was lost: at the end of a connection the rest of the buffer is a line"
     return ""
 
@@ -821,6 +878,8 @@ def _nobody_heard(story: _Story) -> str:
                 continue
             if others := _stalled(story, client):
                 return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
+            if (away := _cut_off(story, story.events[-1].t)) and away != client:
+                return f"the server waits in send() to {away}, who is cut off, and everyone waits with it"
     return ""
 
 
@@ -894,6 +953,8 @@ _CHAT: tuple[Rule, ...] = (
     _never_closes,
     _for_each(_interleaved),
     _for_each(_lines_were_joined),
+    _for_each(_without_newline),
+    _for_each(_order),
     _for_each(_only_the_first),
     _for_each(_a_line_was_cut),
     _for_each(_a_long_line_was_cut),
@@ -903,7 +964,6 @@ _CHAT: tuple[Rule, ...] = (
     _for_each(_changed_text),
     _thrown_out,
     _for_each(_last_line_lost),
-    _for_each(_order),
     _for_each(_not_to_itself),
     _for_each(_passed_by),
     _blocked_by_another,

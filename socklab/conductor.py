@@ -49,6 +49,8 @@ ETHERNET_SEGMENT = (
 STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
 
 
+DAY = 86400.0
+LONG_GAP = JOIN_GRACE * 1.1  # seconds after which whoever connected has joined
 PROCESS_VERBS = {"kill", "stop", "pause", "continue", "restart", "steady"}
 
 
@@ -68,11 +70,16 @@ class _Client:
 
 @dataclass(kw_only=True)
 class Options:
-    """How to play. `patience` stretches every limit; `seed` decides what chance does to packets; `ipv6`: clients reach servers by IPv6; `runs` is where each run gets its folder (None: nowhere)."""
+    """How to play. `patience` stretches every limit; `seed` decides what chance does to packets; `ipv6`: clients reach servers by IPv6;
+    `gap` is the time in seconds from a connect to what is said next, `replay` whether a failure that a longer gap could mend is played
+    again with one; `longest` bounds what a step may take, whatever it says; `runs` is where each run gets its folder (None: nowhere)."""
 
     patience: float = 1.0
     seed: int = 1
     ipv6: bool = False
+    gap: float = 0.0
+    replay: bool = True
+    longest: float | None = None
     runs: Path | None = None
     capture: bool = True
     """Leave the packets of a run beside its history."""
@@ -128,23 +135,21 @@ async def play(
     check(scenario, topology)
     options = options or Options()
     began = time.monotonic()
-    result, raced = await _Play(scenario, topology, backend, options, gap=0.0).run()
-    if raced:
-        second, _ = await _Play(scenario, topology, backend, options, gap=JOIN_GRACE * 1.1).run()
+    result, raced = await _Play(scenario, topology, backend, options).run()
+    if raced and options.replay:
+        second, _ = await _Play(scenario, topology, backend, replace(options, gap=LONG_GAP)).run()
         note = "a line said within a second of a connect passed a client by, as it may (chat.4); played again with a longer gap"
         result = replace(second, notes=(note,)) if second.verdict is Verdict.PASS else second
     return replace(result, seconds=time.monotonic() - began)
 
 
 class _Play:
-    def __init__(
-        self, scenario: Scenario, topology: Topology, backend: Backend, options: Options, gap: float
-    ) -> None:
+    def __init__(self, scenario: Scenario, topology: Topology, backend: Backend, options: Options) -> None:
         self.scenario = scenario
         self.topology = topology
         self.backend = backend
         self.options = options
-        self.gap = gap
+        self.gap = options.gap
         self.patience = options.patience
         self.limit = LIMIT * options.patience
         self.services = {
@@ -613,7 +618,7 @@ class _Play:
 
     async def _do(self, step: Step, path: str) -> Undo | None:
         """Do a step; what undoes it, where it is one that can be undone."""
-        limit = step.within * self.patience if step.within is not None else self.limit
+        limit = min(step.within or LIMIT, self.options.longest or DAY) * self.patience
         match step.verb:
             case "connect":
                 # One after another, so that an iterative server takes the first one first; then all must be accepted.

@@ -84,6 +84,8 @@ class Judge:
         self._begun: dict[str, int] = {}
         self._acted = 0
         self._tables: dict[tuple[str, str], Mapping[str, Any]] = {}
+        self._ports: set[int] = set()
+        """Where servers listen: UDP answers come from there, or a client would throw them away."""
         self._holdings: dict[str, Mapping[str, int]] = {}
         self._steady: dict[str, tuple[Mapping[str, int], int]] = {}
         """Of each server what it held at its first `steady:`, and how many had connected by then."""
@@ -120,6 +122,10 @@ class Judge:
             self._steady.pop(event.node, None)  # another process holds what it holds
         if event.kind == "sockets":
             self._tables[event.node, event.data["peer"]] = event.data
+        if event.kind == "ready":
+            self._ports.add(int(event.data["port"]))
+        if event.kind == "received" and "from" in event.data and event.data["from"][1] not in self._ports:
+            return  # from somebody whom this client has not asked
         where = "wire" if event.kind == "wire" else event.node
         if where in self.inboxes:
             self.inboxes[where].feed(event)
