@@ -234,7 +234,7 @@ def _died(story: _Story) -> str:
     elif not what and status < 0:
         what = f"signal {-status}" + (", a memory error" if status in (-11, -6, -7) else "")
     elif not what:
-        what = f"status {status}"
+        what = f"it ended by itself, with status {status}"
     last = story.before(end.t, RIGHT_BEHIND)
     return f"the server's process ended in the middle of the play: {what}" + (
         f", right behind {_act(last)}" if last else ""
@@ -346,9 +346,12 @@ def _leaks(story: _Story) -> str:
 def _ended_by_the_server(story: _Story) -> Iterator[tuple[str, Event]]:
     """Clients that the server has closed, with the event."""
     for client in story.clients or story.everyone:
-        mine = [e for e in story.of(client) if e.kind in ("connected", "eof", "reset", "closed", "aborted")]
-        if mine and mine[-1].kind in ("eof", "reset"):
-            yield client, mine[-1]
+        since = story.connected_at(client)
+        mine = [
+            e for e in story.of(client) if e.kind in ("eof", "reset", "closed", "aborted") and e.t >= since
+        ]
+        if mine and mine[0].kind in ("eof", "reset"):
+            yield client, mine[0]
 
 
 def _was_reset(story: _Story) -> str:
@@ -458,10 +461,7 @@ def _changed_bytes(story: _Story) -> str:
             return f"it adds {shown(got[len(sent) :], 40)}: an echo adds nothing"
         if "\ufffd".encode() in got and "\ufffd".encode() not in sent:
             return 'it takes bytes for text: decode() with errors="replace" puts U+FFFD for what is no UTF-8'
-        if got.split() == sent.split() or got in (
-            sent.strip(),
-            b"".join(part.strip() for part in sent.splitlines()),
-        ):
+        if got.strip() == sent.strip() or b"".join(sent.split()).startswith(b"".join(got.split())):
             return "strip() takes white space away from what was sent"
         at = next(
             (i for i, (a, b) in enumerate(zip(got, sent, strict=False)) if a != b), min(len(got), len(sent))
@@ -659,7 +659,8 @@ def _only_the_first(story: _Story, client: str, got: list[bytes]) -> str:
         if line.beside > 1 and line.t >= story.connected_at(client):
             segments.setdefault((line.who, line.t), []).append(line)
     for first, *rest in segments.values():
-        if rest and _in(first, got) and not any(_in(line, got) for line in rest):
+        came = any(_in(line, story.got(name)) for line in rest for name in story.everyone)
+        if rest and _in(first, got) and not came:
             return (
                 "of several lines in one segment only the first was delivered: recv() is taken for a message"
             )
@@ -735,9 +736,9 @@ def _order(story: _Story, client: str, got: list[bytes]) -> str:
         if line.t > story.connected_at(client) and (
             at := [i for i, each in enumerate(got) if line.text in each]
         ):
-            places.setdefault(line.who, []).append(at[0])
+            places.setdefault(line.who, []).append(min(at, key=lambda i: len(got[i])))
     for who, order in places.items():
-        if order != sorted(order) and len(set(order)) == len(order):
+        if order != sorted(order):
             return f"{who}'s lines overtook one another: each is delivered by a thread or task of its own"
     return ""
 
@@ -887,14 +888,85 @@ def _nobody_heard(story: _Story) -> str:
 
 
 def _datagram_cut(story: _Story, client: str, got: list[bytes]) -> str:
-    for _, _, data in story.said:
+    every = {data for _, _, data in story.said}
+    for data in every:
         for each in got:
+            if each in every or not each:
+                continue
             if len(each) >= 200 and len(each) < len(data) and data.startswith(each):
                 return f"of a datagram of {len(data):,} bytes {len(each):,} came: recvfrom({len(each)}) throws the rest away"
-            if each != data and each.strip() == data.strip() and each.strip():
+            if each.strip() == data.strip():
                 return "strip() takes white space away from what was sent"
-            if len(data) > 2 and each.endswith(data) and each != data:
+            if len(data) > 2 and each.endswith(data):
                 return f"it puts {shown(each[: -len(data)], 40)} before what was sent: a datagram is delivered unchanged"
+    return ""
+
+
+_REG, _DEREG = b"#REG", b"#DEREG"
+
+
+def _registry(story: _Story) -> str:
+    """What a registry did that one of the contract would not have done. A model of it goes along with what was said."""
+    members: set[str] = set()
+    nodes: dict[str, str] = next((e.data["nodes"] for e in story.events if e.kind == "play"), {})
+    if not any(data.strip() == _REG for _, _, data in story.said):
+        return ""
+    got = {name: story.got(name) for name in story.everyone}
+    heard = {
+        name: [(e.t, e.content) for e in story.of(name) if e.kind == "received"] for name in story.everyone
+    }
+    times = Counter(data for _, _, data in story.said)
+    owed: set[bytes] = set()
+    for who, _, data in story.said:
+        members = (
+            members | {who}
+            if data.strip() == _REG
+            else members - {who}
+            if data.strip() == _DEREG
+            else members
+        )
+        if who in members:
+            owed.add(data)
+    members = set()
+    for who, event, data in story.said:
+        word = data.strip()
+        answered = any(t > event.t for t, _ in heard[who])
+        if word in (_REG, _DEREG):
+            other = next((n for n in story.everyone if n != who and data in got[n]), "")
+            if other:
+                return f"{other} got {who}'s {shown(word)}: a command is between one client and the server, and is not delivered"
+            if who in story.clients and not answered and not got[who]:
+                if word != data:
+                    return f"{shown(data)} is not taken for a command: white space around it does not count"
+                if not any(word != d and w == who for w, _, d in story.said if d.strip() in (_REG, _DEREG)):
+                    return f"{shown(word)} is not answered: a client cannot know whether it is registered"
+            members = members | {who} if word == _REG else members - {who}
+            continue
+        for name in story.clients:
+            came = sum(each == data for each in got.get(name, []))
+            twin = next((n for n in members if n != name and nodes.get(n) == nodes.get(name)), "")
+            if came and data not in owed:
+                return f"{who} has not registered, and what it says is delivered: before anything is delivered, its sender is looked up"
+            if came > times[data] and name in members:
+                return f"{name} is registered more than once: a second #REG adds it again (a list where a set is wanted)"
+            if who in members and name in members and not came and len(data) < 2000 and times[data] == 1:
+                if twin and data in got.get(twin, []):
+                    return f"{name} and {twin} are on one host, and only {twin} is known: clients are told apart by their IP address alone"
+                if any(
+                    d.strip() == _DEREG and nodes.get(w) == nodes.get(name) and w != name
+                    for w, _, d in story.said
+                ):
+                    return f"when a client of the same host left, {name} was taken off with it: a client is address and port together"
+                if data.upper().find(_REG) >= 0 or data.upper().find(_DEREG) >= 0:
+                    return (
+                        f"{shown(data)} is taken for a command, and is a text: only the exact command is one"
+                    )
+                if name == who and not any(data in got[n] for n in members - {name}) and len(members) > 1:
+                    continue
+                if name == who:
+                    return "what is said goes to every member but its sender: the sender is one of them, too"
+            if name not in members and came:
+                return f"{name} is not registered, and hears what is said: who sends something is taken in, or #DEREG is not obeyed"
     return ""
 
 
@@ -972,6 +1044,7 @@ _CHAT: tuple[Rule, ...] = (
 _DATAGRAMS: tuple[Rule, ...] = (
     _for_each(_datagram_from_elsewhere),
     _for_each(_datagram_cut),
+    _registry,
     _for_each(_to_another),
     _silent_from_then_on,
 )

@@ -1057,7 +1057,11 @@ class _Play:
 
     async def _last_words(self, exc: Failed) -> None:
         """A connection that broke may be the first sign of a server that is dying: give its end a moment to arrive."""
-        if any(self.judge.inboxes[name].ended for name in exc.clients):
+        if "came before" in exc.got:
+            # Is what was passed over lost, or only late? That decides about the cause.
+            await self._until(lambda: False, 0.3 * self.patience)
+        refused = exc.step is not None and exc.step.verb == "connect"
+        if refused or any(self.judge.inboxes[name].ended for name in exc.clients):
             await self._until(
                 lambda: any(not server.running for server in self.servers.values()), 0.2 * self.patience
             )

@@ -29,7 +29,7 @@ PURE = (
     "sockets",
     "terminal",
 )
-FACES = ("cli", "pytest_plugin", "talk", "doctor", "standing")
+FACES = ("cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
 
 
 def imports(path: Path) -> set[str]:

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from socklab import judge, language, player, topology
-from socklab.contracts import CONTRACTS
 from socklab.backends import Backend
 from socklab.backends.netns import Netns
 from socklab.backends.process import Process
 from socklab.conductor import Options
+from socklab.contracts import CONTRACTS
 from socklab.scenario import Scenario, load
 from socklab.verdict import Result, Verdict
 
