@@ -5,11 +5,15 @@ It is a program, started as its user would start it, a container image, or somet
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from socklab.dialect import PLAIN, Dialect
 
+THREADS = (
+    5  # the kernel counts threads as processes; a server may have so many for each process that it may have
+)
 HOST, PORT = "{host}", "{port}"
 
 
@@ -25,6 +29,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """How a stranger's program is kept apart: it sees a copy of its folder (or, `at_work`, the folder itself) and nothing that is
+    hidden, runs as a user of its own, and can write nowhere but there. Only where nodes have a file system of their own (netns)."""
+
+    uid: int
+    hide: tuple[str, ...] = ()
+    at_work: bool = False
+    size: int = 256 << 20
+    """Bytes that it may write."""
+
+
+@dataclass(frozen=True)
 class Guest:
     folder: Path
     """Where it is started."""
@@ -32,8 +48,19 @@ class Guest:
     limits: Limits = Limits()
     at: tuple[str, int] | None = None
     """Where it runs already."""
+    cell: Cell | None = None
     fixed: bool = False
     """It listens on a port that it is not told."""
+
+    @property
+    def confined(self) -> dict[str, Any]:
+        """What the one that starts it has to know (socklab.backends.Lab.spawn)."""
+        limits = {
+            "descriptors": self.limits.descriptors,
+            "file": self.limits.file,
+            "processes": self.limits.processes * THREADS,
+        }
+        return {**limits, **({"cell": asdict(self.cell)} if self.cell else {})}
 
     def told_where(self, command: tuple[str, ...]) -> bool:
         """Whether its command says on which address to listen."""

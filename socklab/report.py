@@ -91,6 +91,28 @@ class Report:
                 yield category, items
 
 
+@dataclass(frozen=True)
+class Found:
+    """A history that a server fails, made small."""
+
+    number: int
+    """Which history of the seed it came from."""
+    acts: int
+    """How many acts of clients are left of it."""
+    result: Result
+    failed: int
+    of: int
+    """It failed so many of so many times; where not always, it is a matter of luck when it does."""
+    tried: int
+    """How many smaller histories were played to find it."""
+    text: str
+    """The scenario file."""
+
+    @property
+    def steady(self) -> bool:
+        return self.failed == self.of
+
+
 def item(results: Sequence[Result], advice: bool = False, unsteady: str = "", worth: float = 1.0) -> Item:
     """An Item of the plays of one file."""
     scenario = results[0].scenario

@@ -15,7 +15,7 @@ from pathlib import Path
 from socklab import holdings
 from socklab.backends import IMAGES, NETWORKS, PROGRAMS, Lab, LabError, Lacking, Program
 from socklab.backends.embedded import process_state
-from socklab.guest import Guest, Limits
+from socklab.guest import THREADS, Guest, Limits
 from socklab.sockets import Socket
 from socklab.topology import Service, with_option
 
@@ -28,6 +28,7 @@ ELSEWHERE_LIMIT = (
 WATCHED_EVERY = 0.1  # seconds between two looks at what a guest takes; nothing tells of it
 PORTS = range(20_000, 32_000)  # below those that the kernel gives to clients (ip-sysctl, ip_local_port_range)
 
+CLEAN_PATH = "/usr/local/bin:/usr/bin:/bin"
 LOOPBACK = "127.0.0.1"
 DOCKER_DNS = "127.0.0.11"  # in every container, for the names of its networks
 PF_EXITING = 0x4  # in the kernel's flags of a task (include/linux/sched.h)
@@ -103,7 +104,7 @@ class Server:
             env=self._environment(),
             cwd=str(guest.folder if guest else self.root),
             on_line=self._line,
-            limits={"descriptors": guest.limits.descriptors, "file": guest.limits.file} if guest else None,
+            confined=guest.confined if guest else None,
         )
         self.record("spawned", self.name, argv=list(self._argv), pid=self.program.pid)
         self.program.exited.add_done_callback(self._ended)
@@ -122,7 +123,8 @@ class Server:
         common = {"LANG": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
         if self.service.guest is not None:
             host = self.address if NETWORKS not in self.lab.can else self._anywhere
-            return {**os.environ, **common, "HOST": host, "PORT": str(self.port)}
+            own = {"HOME": "/tmp", "PATH": CLEAN_PATH} if self.service.guest.cell else os.environ
+            return {**own, **common, "HOST": host, "PORT": str(self.port)}
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
@@ -186,7 +188,7 @@ class Server:
             excess = ""
             if limits.memory and now.memory > limits.memory:
                 excess = f"took {now.memory >> 20} MiB of memory, and may take {limits.memory >> 20}"
-            elif limits.processes and max(now.children, now.threads) >= limits.processes * 5:
+            elif limits.processes and max(now.children, now.threads) >= limits.processes * THREADS:
                 excess = f"has {now.children} children and {now.threads} threads"
             elif limits.processes and now.children > limits.processes:
                 excess = f"has {now.children} children, and may have {limits.processes}"

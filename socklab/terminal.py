@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from socklab import holdings
 from socklab.history import Event, from_wire
 from socklab.matching import shown
-from socklab.report import Item, Report
+from socklab.report import Found, Item, Report
 from socklab.sockets import told
 from socklab.verdict import Result, Verdict
 
@@ -132,6 +132,23 @@ def report(done: Report, colour: bool = False, verbose: bool = False) -> Iterato
         f", {broken} broken (the lab, not the server)" if broken else ""
     )
     yield f"{word}: {done.points:g} of {done.possible:g} points{more}, in {done.seconds:.1f}s"
+
+
+def found(one: Found, path: Path, colour: bool = False) -> Iterator[str]:
+    """A failure that was explored, and the scenario that it became."""
+    steps = sum(1 for _ in one.result.scenario.walk())
+    luck = "" if one.steady else f", only {one.failed} of {one.of} times: when it fails is a matter of luck"
+    yield f"{_mark(Verdict.FAIL, colour)} {safe(str(path))}: {steps} steps, from history {one.number}{luck}"
+    for line in one.result.failure.lines() if one.result.failure else ():
+        shown_line = line.replace("explored.scenario.yaml", path.name, 1)
+        yield "      " + (paint(safe(line), "1", colour) if line.startswith("cause") else safe(shown_line))
+
+
+def explored(played: int, once: int, found: int, seconds: float) -> str:
+    """`400 histories in 18.3s: no failure`"""
+    failures = {0: "no failure", 1: "1 failure"}.get(found, f"{found} failures")
+    luck = f" ({once} failed once and not again)" if once else ""
+    return f"{played} histories in {seconds:.1f}s: {failures}{luck}"
 
 
 def _mark(verdict: Verdict, colour: bool) -> str:

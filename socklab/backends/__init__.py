@@ -15,7 +15,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from socklab.sockets import SocketTable
 
@@ -112,11 +112,13 @@ class Lab(Protocol):
         cwd: str,
         on_line: OnLine | None = None,
         stdio: tuple[int, int, int] | None = None,
-        limits: Mapping[str, int] | None = None,
+        confined: Mapping[str, Any] | None = None,
     ) -> Program:
         """Start a program on a node, in a session of its own, without a shell.
 
-        `limits`: `descriptors` it may have, `file`: bytes that a file of it may have (setrlimit(2)); an image brings its own.
+        `confined`: how many `descriptors` and `processes` it may have, and bytes in a `file` (setrlimit(2)); and its `cell`, where nodes
+        have a file system of their own: `uid`, paths to `hide`, `size` of all that it writes; `at_work` in the folder itself,
+        else in a copy. An image brings its own.
 
         `env` is the whole environment. With `stdio` the program gets these descriptors (a terminal, say); otherwise its
         stdin is /dev/null and its output goes to `on_line`, line by line, the last one also without its newline.

@@ -339,7 +339,7 @@ class DockerLab:
         cwd: str,
         on_line: OnLine | None = None,
         stdio: tuple[int, int, int] | None = None,
-        limits: Mapping[str, int] | None = None,
+        confined: Mapping[str, Any] | None = None,
     ) -> Program:
         """Start the node's service, as its compose file says; on a client's node a program of the image, at a terminal."""
         compose = self._nodes[node].compose

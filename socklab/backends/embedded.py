@@ -189,7 +189,7 @@ class EmbeddedLab:
         cwd: str,
         on_line: OnLine | None = None,
         stdio: tuple[int, int, int] | None = None,
-        limits: Mapping[str, int] | None = None,
+        confined: Mapping[str, Any] | None = None,
     ) -> Program:
         opened: list[int] = []
         try:
@@ -213,7 +213,7 @@ class EmbeddedLab:
                 "argv": list(argv),
                 "env": dict(env),
                 "cwd": cwd,
-                "limits": dict(limits or {}),
+                "confined": dict(confined or {}),
             }
             try:
                 answer, descriptors = await self._ask(number, message, list(stdio))

@@ -302,7 +302,7 @@ class JoinedLab:
         cwd: str,
         on_line: OnLine | None = None,
         stdio: tuple[int, int, int] | None = None,
-        limits: Mapping[str, int] | None = None,
+        confined: Mapping[str, Any] | None = None,
     ) -> Program:
         raise LabError(f"{node}: nothing is started in containers that are not ours")
 

@@ -327,11 +327,17 @@ class Lab:
                     os.close(problem)
                     serve(descriptors[0])
                     os._exit(0)
+                confined = message.get("confined", {})
                 stage = f"enter the folder {message['cwd']}"
-                os.chdir(message["cwd"])
+                if node is not None and self.isolated and confined.get("cell"):
+                    _move_into(confined["cell"], message["cwd"])
+                else:
+                    os.chdir(message["cwd"])
                 stage = "take its descriptors"
                 problem = _spread(descriptors, problem)
-                _limit(message.get("limits", {}))
+                _limit(confined)
+                if node is not None and self.isolated and confined.get("cell"):
+                    _become(confined["cell"]["uid"])
                 stage = f"start {message['argv'][0]}"
                 os.execvpe(message["argv"][0], message["argv"], message["env"])
             except BaseException as exc:
@@ -453,16 +459,61 @@ def _die_with(parent: int) -> None:
         os._exit(1)
 
 
-def _limit(limits: dict[str, int]) -> None:
+def _limit(confined: dict[str, Any]) -> None:
+    """setrlimit(2). Of the number of processes root is not bound, and it counts all of a user's: so only in a cell."""
     import resource
 
-    for name, which in (("descriptors", resource.RLIMIT_NOFILE), ("file", resource.RLIMIT_FSIZE)):
-        if wanted := limits.get(name):
+    kinds = [("descriptors", resource.RLIMIT_NOFILE), ("file", resource.RLIMIT_FSIZE)]
+    if confined.get("cell"):
+        kinds.append(("processes", resource.RLIMIT_NPROC))
+    for name, which in kinds:
+        if wanted := confined.get(name):
             _, hard = resource.getrlimit(which)
             wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
             resource.setrlimit(which, (wanted, wanted))
-    if limits:
+    if confined:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+WORK = "/tmp/work"
+_WRITABLE = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/var/lock")
+
+
+def _move_into(cell: dict[str, Any], folder: str) -> None:
+    """In the mount namespace of this program alone: nothing that others can write, nothing that is hidden, and its folder at WORK."""
+    import shutil
+
+    source = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    tmpfs = linux.MS_NOSUID | linux.MS_NODEV
+    for path in cell["hide"]:
+        if os.path.isdir(path):
+            linux.mount("tmpfs", path, "tmpfs", tmpfs, "mode=755,size=4k")
+    for path in _WRITABLE:
+        if os.path.isdir(path) and not os.path.islink(path):
+            linux.mount("tmpfs", path, "tmpfs", tmpfs, f"mode=1777,size={cell['size']}")
+    os.mkdir(WORK)
+    if cell["at_work"]:
+        linux.mount(f"/proc/self/fd/{source}", WORK, None, linux.MS_BIND)
+    else:
+        shutil.copytree(f"/proc/self/fd/{source}", WORK, symlinks=True, dirs_exist_ok=True)
+        if os.geteuid() == 0:
+            for root, folders, files in os.walk(WORK):
+                for each in (root, *(os.path.join(root, name) for name in (*folders, *files))):
+                    os.chown(each, cell["uid"], cell["uid"], follow_symlinks=False)
+    os.close(source)
+    os.chdir(WORK)
+
+
+def _become(uid: int) -> None:
+    """Another user, where we may be one (user_namespaces(7) with one user has no other)."""
+    try:
+        os.setgroups([])
+        os.setgid(uid)
+        os.setuid(uid)
+    except OSError as exc:
+        if exc.errno not in (errno.EPERM, errno.EINVAL):
+            raise
+    linux.die_with_parent()
 
 
 def _spread(descriptors: list[int], problem: int) -> int:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from socklab.cli.common import BROKEN, USAGE, lab_options, positive
+from socklab.cli.common import BROKEN, FAILED, OK, USAGE, lab_options, positive
 
-COMMANDS = ("check",)
+COMMANDS = ("check", "explore", "play")
 """Those that take a program behind `--`."""
 ALLOWED = "--i-may-test-this-host"
 
@@ -41,6 +42,38 @@ def add_parsers(commands: Any) -> None:
     run_options(check)
     lab_options(check)
     check.set_defaults(run=_check)
+
+    explore = commands.add_parser(
+        "explore",
+        help="random histories with faults at a server of your own; what fails becomes a small scenario",
+        description=_explore.__doc__,
+        usage="socklab explore CONTRACT [options] -- COMMAND {host} {port}",
+    )
+    contract_options(explore)
+    explore.add_argument(
+        "--histories", type=positive, default=400, metavar="N", help="so many at most (default: 400)"
+    )
+    explore.add_argument(
+        "--for",
+        dest="seconds",
+        type=_seconds,
+        default=60.0,
+        metavar="TIME",
+        help="for so long at most, like 30s or 10m (default: 60s)",
+    )
+    explore.add_argument(
+        "--all", dest="more", action="store_true", help="go on when one fails, to find other failures"
+    )
+    explore.add_argument(
+        "--out",
+        type=Path,
+        default=Path("."),
+        metavar="DIR",
+        help="where what is found is written (default: here)",
+    )
+    run_options(explore)
+    lab_options(explore)
+    explore.set_defaults(run=_explore, address=None, image=None, allowed=False)
 
 
 def contract_options(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +112,13 @@ def run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-runs", action="store_true", help="leave nothing on disk")
 
 
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d{1,6})(s|m|h)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f'"{text}" is no time, like 30s, 10m or 2h')
+    return int(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[found[2]]
+
+
 def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f'"{text}" is no port from 1 to 65535')
@@ -92,13 +132,25 @@ class Usage(Exception):
 def _check(arguments: argparse.Namespace) -> int:
     """Judge a server: start it ({host} and {port}, or $HOST and $PORT, say where it is to listen), play what its contract asks, and
     say what is wrong, and why. Exit code: 0 it keeps the contract, 1 it does not, 2 usage, 3 it could not be judged."""
+    return _judged(_checked(arguments))
+
+
+def _explore(arguments: argparse.Namespace) -> int:
+    """Play random histories at a server, with clients that join, talk, stall, leave and die, and with cut links where the backend has
+    them, against a model of the contract. What fails is played again, made small, and written as a scenario. Exit code: 0 nothing
+    found, 1 a failure, 2 usage, 3 it could not be judged."""
+    return _judged(_explored(arguments))
+
+
+def _judged(work: Coroutine[None, None, int]) -> int:
+    """The exit code; what went wrong is told."""
     from socklab import terminal
     from socklab.backends import LabError
     from socklab.source import ScenarioError
     from socklab.topology import TopologyError
 
     try:
-        return asyncio.run(_checked(arguments))
+        return asyncio.run(work)
     except (Usage, ScenarioError) as exc:
         terminal.error(str(exc))
         return USAGE
@@ -129,6 +181,46 @@ async def _checked(arguments: argparse.Namespace) -> int:
         if path is not None and not written(path, text):
             return BROKEN
     return exit_code(done.verdicts())
+
+
+async def _explored(arguments: argparse.Namespace) -> int:
+    from socklab import explore, player, terminal
+
+    order = order_of(arguments)
+    backend, instead = await player.choose(arguments.on)
+    if instead:
+        terminal.error(f"playing on {backend.name}, without network faults: {instead}")
+    words = f"{arguments.contract} --seed {arguments.seed} --on {backend.name} -- {' '.join(order.command)}"
+    tty = sys.stderr.isatty()
+
+    def played(number: int, failed: int) -> None:
+        if tty:
+            print(f"\r{number} histories, {failed} failed ", end="", file=sys.stderr, flush=True)
+
+    try:
+        explorer = explore.Explorer(order, backend, options_of(arguments), arguments.seed, words)
+        done = await explorer.explore(
+            arguments.histories, arguments.seconds, arguments.jobs, arguments.more, played
+        )
+    finally:
+        await backend.close()
+        if tty:
+            print("\r\033[K", end="", file=sys.stderr)
+    colour = terminal.coloured(sys.stdout)
+    for number, found in enumerate(done.found, 1):
+        path = _free(arguments.out, f"{arguments.contract}-seed{arguments.seed}", number)
+        if not written(path, found.text):
+            return BROKEN
+        print(*terminal.found(found, path, colour), sep="\n")
+    print(terminal.explored(done.played, done.once, len(done.found), done.seconds))
+    return FAILED if done.found else OK
+
+
+def _free(folder: Path, stem: str, number: int) -> Path:
+    """A file that is not there yet."""
+    while (path := folder / f"{stem}-{number}.scenario.yaml").exists():
+        number += 1
+    return path
 
 
 async def _may_be_tested(order: Any, arguments: argparse.Namespace) -> None:

@@ -71,7 +71,7 @@ class Client(asyncio.Protocol):
 
 
 async def main(host, port):
-    server = await asyncio.get_running_loop().create_server(Client, host, port, backlog=128)
+    server = await asyncio.get_running_loop().create_server(Client, host, port, backlog=512)
     async with server:
         await server.serve_forever()
 
