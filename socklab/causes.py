@@ -42,7 +42,9 @@ def likely(
 def of_start(events: Iterable[Event], why: str) -> str:
     """Why a program did not become a server: `why` is what was seen of it, the rest it printed."""
     listed = list(events)
-    printed = "\n".join(str(e.data["text"]) for e in listed if e.kind == "log")
+    if excess := next((e.data["excess"] for e in listed if e.data.get("excess")), ""):
+        return f"before it listened, it {excess}"
+    printed = "\n".join([str(e.data["text"]) for e in listed if e.kind == "log"][-6:])
     for pattern, cause in _AT_THE_START:
         if re.search(pattern, printed):
             return cause
@@ -71,6 +73,7 @@ _AT_THE_START = (
     (r"SyntaxError|IndentationError", "the program has a syntax error"),
     (r"ModuleNotFoundError: (.*)|ImportError: (.*)", "a module that it imports is not installed here"),
     (r"IndexError: list index out of range|[Uu]sage:|ArrayIndexOutOfBounds", "it wants other arguments than it got: put {host} and {port} where it takes them"),
+    (r"can't open file|No such file or directory|Cannot find module|ClassNotFoundException|Could not find or load", "a file that it needs is not there"),
     (r"[Pp]ermission denied|EACCES", "it may not have what it asks for: a port below 1024, or a file"),
     (r"NameError|TypeError|AttributeError|UnboundLocalError", "it fails before it listens, by an error of its own"),
 )  # fmt: skip

@@ -137,19 +137,19 @@ def read(words: Iterable[str]) -> Dialect:
             mark = Mark(1, 1)
             tree = Map(((Scalar(key, True, mark), Scalar(value, False, mark)),), mark)
             try:
-                dialect = _put(dialect, DIALECT.parse(tree))
+                dialect = put(dialect, DIALECT.parse(tree))
             except Problem as problem:
                 raise ScenarioError(problem.message, f"--dialect {word}") from None
         else:
             source = Source.read(Path(word))
             try:
-                dialect = _put(dialect, DIALECT.parse(source.tree))
+                dialect = put(dialect, DIALECT.parse(source.tree))
             except Problem as problem:
                 raise source.error(problem) from None
     return dialect
 
 
-def _put(dialect: Dialect, record: Any) -> Dialect:
+def put(dialect: Dialect, record: Any) -> Dialect:
     changes: dict[str, Any] = {}
     for name, value in record.items():
         if name in ("join", "ignore"):

@@ -55,7 +55,10 @@ class Model:
         return []
 
     def clients(self, acts: Sequence[Act]) -> list[Any]:
-        return [name for name in CLIENTS if any(act.who == name for act in acts)]
+        """bob is a second program on alice's host, unless links are cut: they belong to hosts."""
+        names = [name for name in CLIENTS if any(act.who == name for act in acts)]
+        beside = "alice" in names and not any(act.verb == "away" for act in acts)
+        return [{"bob": {"beside": "alice"}} if name == "bob" and beside else name for name in names]
 
 
 class Chat(Model):
@@ -126,8 +129,8 @@ class Chat(Model):
                 self.past.append(word)
                 for name in self.members:
                     self.newcomers.pop(name, None)
-                heard = {name: {"bytes": f"{word}\xff\xfe"} for name in self.members}
-                return [{"send": {who: {"bytes": f"{word}\xff\xfe\n"}}}, {"expect": heard}]
+                heard = {name: {"bytes": f"{word}\x00\xff\xfe"} for name in self.members}
+                return [{"send": {who: {"bytes": f"{word}\x00\xff\xfe\n"}}}, {"expect": heard}]
             case "with quit in it":
                 return [{"send": {who: f"{word} quitting"}}, *self._heard(f"{word} quitting")]
             case "behind an empty one":
@@ -323,11 +326,6 @@ class Registry(Model):
         super().__init__(links)
         self.members: list[str] = []
         self.strays: list[str] = []
-
-    def clients(self, acts: Sequence[Act]) -> list[Any]:
-        """bob is a second program on alice's host."""
-        names = super().clients(acts)
-        return [{"bob": {"beside": "alice"}} if n == "bob" and "alice" in names else n for n in names]
 
     def _command(self, act: Act, word: str) -> Steps:
         said: Any = word if act.how == "plainly" else {"bytes": f" \t{word}\r\n"}

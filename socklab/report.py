@@ -128,6 +128,11 @@ def item(results: Sequence[Result], advice: bool = False, unsteady: str = "", wo
     )
 
 
+def unplayed(scenario: Scenario, advice: bool) -> Item:
+    """An Item of which nothing is known but what it is worth."""
+    return Item(name_of(scenario), scenario.title, category_of(scenario), scenario.clauses, (), advice)
+
+
 def name_of(scenario: Scenario) -> str:
     """The file's name, which is what a rubric calls it."""
     name = scenario.path.name
@@ -215,7 +220,7 @@ def junit(reports: Iterable[Report]) -> str:
         suite = ElementTree.SubElement(
             root,
             "testsuite",
-            name=_xml(f"{report.contract.name}: {report.server}"),
+            name=xml(f"{report.contract.name}: {report.server}"),
             tests=str(len(cases) or 1),
             failures=str(len(report.failed) or (report.never_started is not None)),
             time=f"{report.seconds:.2f}",
@@ -230,23 +235,23 @@ def junit(reports: Iterable[Report]) -> str:
 
 def _case(suite: ElementTree.Element, category: str, name: str, result: Result, advice: bool = False) -> None:
     case = ElementTree.SubElement(
-        suite, "testcase", classname=_xml(category), name=_xml(name), time=f"{result.seconds:.2f}"
+        suite, "testcase", classname=xml(category), name=xml(name), time=f"{result.seconds:.2f}"
     )
-    text = _xml("\n".join(result.failure.lines()) if result.failure else result.reason)
+    text = xml("\n".join(result.failure.lines()) if result.failure else result.reason)
     if result.verdict is Verdict.FAIL and not advice:
         ElementTree.SubElement(
-            case, "failure", message=_xml(result.failure.cause if result.failure else "")
+            case, "failure", message=xml(result.failure.cause if result.failure else "")
         ).text = text
     elif result.verdict is Verdict.ERROR:
-        ElementTree.SubElement(case, "error", message=_xml(result.reason)).text = text
+        ElementTree.SubElement(case, "error", message=xml(result.reason)).text = text
     elif result.verdict is not Verdict.PASS:
         ElementTree.SubElement(
-            case, "skipped", message=_xml(result.reason or "advice: it costs no point")
+            case, "skipped", message=xml(result.reason or "advice: it costs no point")
         ).text = text
 
 
-def _xml(text: str) -> str:
-    """Without what XML 1.0 cannot hold."""
+def xml(text: str) -> str:
+    """A text without what XML 1.0 cannot hold."""
     return "".join(
         c if c in "\t\n" or " " <= c < "\ud800" or "\ue000" <= c < "\ufffe" or c > "\uffff" else "\ufffd"
         for c in text

@@ -144,6 +144,37 @@ def found(one: Found, path: Path, colour: bool = False) -> Iterator[str]:
         yield "      " + (paint(safe(line), "1", colour) if line.startswith("cause") else safe(shown_line))
 
 
+class Progress:
+    """A bar on a terminal, and nothing in a pipe."""
+
+    WIDTH = 30
+
+    def __init__(self, total: int, what: str) -> None:
+        self.total, self.what, self.done = total, what, 0
+        self.shown = sys.stderr.isatty()
+
+    def step(self, name: str) -> None:
+        self.done += 1
+        if self.shown:
+            full = self.WIDTH * self.done // max(self.total, 1)
+            bar = "█" * full + "·" * (self.WIDTH - full)
+            print(
+                f"\r{bar} {self.done} of {self.total} {self.what}  {safe(name)[:30]:<30}",
+                end="",
+                file=sys.stderr,
+            )
+            sys.stderr.flush()
+
+    def close(self) -> None:
+        if self.shown:
+            print("\r\033[K", end="", file=sys.stderr)
+
+
+def graded_line(name: str, points: float, possible: float, verdict: str, cause: str) -> str:
+    """`anna      17 of 24  wrong          two lines …`"""
+    return f"{safe(name):<24} {points:>6g} of {possible:g}  {verdict:<14} {safe(cause)[:110]}".rstrip()
+
+
 def explored(played: int, once: int, found: int, seconds: float) -> str:
     """`400 histories in 18.3s: no failure`"""
     failures = {0: "no failure", 1: "1 failure"}.get(found, f"{found} failures")

@@ -19,6 +19,7 @@ import errno
 import importlib.util
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -307,6 +308,8 @@ class Lab:
         report, problem = os.pipe2(os.O_CLOEXEC)
         parent = os.getpid()
         serve = self.serve(message) if message["do"] == "inside" else None
+        if message.get("confined", {}).get("cell"):
+            importlib.import_module("shutil")  # now: where the child is going there may be none
         child = os.fork()
         if child == 0:
             stage = "enter its node"
@@ -461,8 +464,6 @@ def _die_with(parent: int) -> None:
 
 def _limit(confined: dict[str, Any]) -> None:
     """setrlimit(2). Of the number of processes root is not bound, and it counts all of a user's: so only in a cell."""
-    import resource
-
     kinds = [("descriptors", resource.RLIMIT_NOFILE), ("file", resource.RLIMIT_FSIZE)]
     if confined.get("cell"):
         kinds.append(("processes", resource.RLIMIT_NPROC))

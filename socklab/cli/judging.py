@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import sys
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from socklab.cli.common import BROKEN, FAILED, OK, USAGE, lab_options, positive
 
-COMMANDS = ("check", "explore", "play")
+COMMANDS = ("check", "grade", "explore", "play")
 """Those that take a program behind `--`."""
 ALLOWED = "--i-may-test-this-host"
 
@@ -42,6 +44,44 @@ def add_parsers(commands: Any) -> None:
     run_options(check)
     lab_options(check)
     check.set_defaults(run=_check)
+
+    grade = commands.add_parser(
+        "grade",
+        help="judge a folder of submissions: a report for each, and a table",
+        description=_grade.__doc__,
+        usage="socklab grade CONTRACT FOLDER [options] [-- COMMAND {host} {port}]",
+    )
+    contract_options(grade)
+    grade.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="a folder or a file in it for each submission"
+    )
+    grade.add_argument(
+        "--rubric",
+        type=Path,
+        metavar="FILE",
+        help="what starts them, what counts how much, further scenarios",
+    )
+    grade.add_argument(
+        "--out",
+        type=Path,
+        default=Path("grades"),
+        metavar="DIR",
+        help="where reports are kept, and what was graded before is found (default: grades/)",
+    )
+    grade.add_argument("--csv", type=Path, metavar="FILE", help="the table (default: grades.csv in --out)")
+    grade.add_argument("--junit", type=Path, metavar="FILE", help="the table as JUnit XML")
+    grade.add_argument(
+        "--classroom", action="store_true", help="also a classroom.json for each, for GitHub Classroom"
+    )
+    grade.add_argument(
+        "--side-by-side", type=positive, default=4, metavar="N", help="submissions at once (default: 4)"
+    )
+    grade.add_argument("--again", action="store_true", help="also what was graded before and has not changed")
+    grade.add_argument(
+        "--seed", type=int, default=1, metavar="N", help="what chance does to packets (default: 1)"
+    )
+    lab_options(grade)
+    grade.set_defaults(run=_grade, address=None, image=None)
 
     explore = commands.add_parser(
         "explore",
@@ -142,6 +182,13 @@ def _explore(arguments: argparse.Namespace) -> int:
     return _judged(_explored(arguments))
 
 
+def _grade(arguments: argparse.Namespace) -> int:
+    """Judge each submission of a folder in a cell of its own, where it sees neither the others nor the grades, and leave a report for
+    each and a table. What was graded before and has not changed is not graded again. Exit code: 0 all were graded, 2 usage, 3 some
+    could not be."""
+    return _judged(_graded(arguments))
+
+
 def _judged(work: Coroutine[None, None, int]) -> int:
     """The exit code; what went wrong is told."""
     from socklab import terminal
@@ -181,6 +228,65 @@ async def _checked(arguments: argparse.Namespace) -> int:
         if path is not None and not written(path, text):
             return BROKEN
     return exit_code(done.verdicts())
+
+
+async def _graded(arguments: argparse.Namespace) -> int:
+    from socklab import check, grade, player, report, rubric, terminal
+    from socklab.contracts import CONTRACTS
+    from socklab.dialect import read as read_dialect
+
+    rules = rubric.read(arguments.rubric) if arguments.rubric else rubric.Rubric()
+    if arguments.port is not None:
+        rules = replace(rules, port=arguments.port)
+    if arguments.dialect:
+        rules = replace(rules, dialect=read_dialect(arguments.dialect))
+    if not arguments.program and not rules.start:
+        raise Usage(
+            f"how is a submission started? Say it behind --: socklab grade {arguments.contract} {arguments.folder} -- python3 server.py {{port}}, or as start: in a rubric"
+        )
+    try:
+        submissions = grade.find(arguments.folder)
+    except grade.NoSubmissions as exc:
+        raise Usage(str(exc)) from None
+    backend, instead = await player.choose(arguments.on)
+    try:
+        if instead:
+            raise Usage(
+                f"submissions are kept apart from one another by network namespaces, and here {instead}; where you trust them all: --on process"
+            )
+        options = options_of(arguments)
+        grader = grade.Grader(
+            CONTRACTS[arguments.contract], arguments.folder, arguments.out, rules, backend, options, arguments.program, arguments.iterative
+        )  # fmt: skip
+        names = sorted({report.name_of(a.plays[0]) for a in check.asked(grader.order_of_none())})
+        if arguments.rubric:
+            rubric.check_names(rules, arguments.rubric, names)
+        bar = terminal.Progress(len(submissions), "graded")
+        graded = await grader.grade(
+            submissions, arguments.side_by_side, arguments.again, lambda one: bar.step(one.name)
+        )
+        bar.close()
+    finally:
+        await backend.close()
+    for one in graded:
+        print(
+            terminal.graded_line(
+                one.name, one.points, one.possible, grade.verdict_of(one), grade.causes_of(one, 1)
+            )
+        )
+        if arguments.classroom and not written(
+            arguments.out / one.name / "classroom.json",
+            json.dumps(grade.classroom(one.data), indent=1) + "\n",
+        ):
+            return BROKEN
+    path = arguments.csv or arguments.out / "grades.csv"
+    if not written(path, grade.table(graded)):
+        return BROKEN
+    if arguments.junit and not written(arguments.junit, grade.junit(graded)):
+        return BROKEN
+    kept = sum(one.kept for one in graded)
+    print(f"{len(graded)} submissions{f', {kept} graded before' if kept else ''}: {path}")
+    return BROKEN if any(one.data.get("broken") for one in graded) else OK
 
 
 async def _explored(arguments: argparse.Namespace) -> int:
@@ -282,7 +388,7 @@ def options_of(arguments: argparse.Namespace) -> Any:
     return Options(
         patience=arguments.patience,
         seed=arguments.seed,
-        runs=None if arguments.no_runs else arguments.runs,
+        runs=None if getattr(arguments, "no_runs", True) else arguments.runs,
     )
 
 
