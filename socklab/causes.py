@@ -166,7 +166,9 @@ class _Story:
         found = []
         for who, expectation in self.step.expects if self.step else ():
             for pattern in expectation.patterns if who == name else ():
-                if pattern.kind in ("contains", "is") and isinstance(pattern.value, str):
+                if pattern.kind == "regex":
+                    found.append(re.compile(str(pattern.value).encode(errors="surrogateescape")))
+                elif pattern.kind in ("contains", "is") and isinstance(pattern.value, str):
                     text = re.sub(r"\\\{\w+\\\}", ".*", re.escape(pattern.value))
                     found.append(re.compile(text.encode(errors="surrogateescape")))
         return found
@@ -783,6 +785,9 @@ def _not_to_itself(story: _Story, client: str, got: list[bytes]) -> str:
         and any(_in(line, story.got(o)) for line in missing for o in others)
     ):
         return "the sender does not get its own line: it goes to the others only"
+    alone = not any(story.present(name, line.t) for name in others for line in missing)
+    if missing and alone and not got and all(line.who == client for line in missing):
+        return f"{client} is alone in the room and does not hear itself: the sender is a member, too"
     return ""
 
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from socklab import conductor, player
+from socklab import conductor, player, proposals
 from socklab.backends import Backend, LabError
 from socklab.backends.outside import Outside
 from socklab.conductor import LONG_GAP, Options
 from socklab.contracts import ITERATIVE, Contract
-from socklab.guest import Guest
+from socklab.guest import THREADS, Guest
 from socklab.report import Item, Report, item
 from socklab.scenario import Scenario
 from socklab.topology import Topology
+from socklab.topology import read as read_topology
 from socklab.verdict import Result, Verdict
 
 LIBRARY = Path(__file__).resolve().parent.parent / "scenarios"
@@ -46,7 +49,10 @@ class Order:
     command: tuple[str, ...] = ()
     port: int | None = None
     iterative: bool = False
+    image: str = ""
     scenarios: Sequence[Path] = (LIBRARY,)
+    compose: Path | None = None
+    """Of a container image: the compose file that was made for it."""
 
     @property
     def model(self) -> str:
@@ -55,10 +61,41 @@ class Order:
     @property
     def topology(self) -> Topology:
         port = self.port or self.contract.port
+        if self.compose is not None:
+            return read_topology(self.compose).with_guest(self.model, self.guest)
         return Topology.of_guest(self.contract, self.command, self.guest, port, self.model)
+
+    def in_image(self, image: str, folder: Path) -> Order:
+        """The same for a container image: its compose file is written into a folder. With a command, the guest's own folder is
+        mounted where it runs."""
+        port, limits = self.port or self.contract.port, self.guest.limits
+        service: dict[str, Any] = {
+            "image": image,
+            "networks": ["lab"],
+            "expose": [f"{port}/{self.contract.protocol}"],
+            "labels": {"socklab.contract": self.contract.name},
+            "environment": {"HOST": "0.0.0.0", "PORT": str(port)},
+            "cap_drop": ["ALL"],
+            "security_opt": ["no-new-privileges:true"],
+            "mem_limit": limits.memory,
+            "pids_limit": limits.processes * THREADS,
+            "ulimits": {"nofile": limits.descriptors},
+        }
+        if self.command:
+            words = self.guest.command(self.command, "0.0.0.0", port)
+            service["command"] = [word.replace("$", "$$") for word in words]
+            service["volumes"] = [f"{self.guest.folder}:/work:ro"]
+            service["working_dir"] = "/work"
+        path = folder / "docker-compose.yml"
+        path.write_text(
+            json.dumps({"services": {self.model: service}, "networks": {"lab": {"internal": True}}}, indent=1)
+        )
+        return replace(self, compose=path, image=image)
 
     @property
     def server(self) -> str:
+        if self.image:
+            return " ".join([f"image {self.image}", *self.command])
         if self.guest.at is not None:
             return f"{self.guest.at[0]}:{self.guest.at[1]}"
         return " ".join(self.command)
@@ -180,8 +217,8 @@ async def check(
     files = asked(order)
     topology = order.topology
     at_once = jobs or player.at_once(backend)
-    if order.guest.fixed and backend.name == "process":
-        at_once = 1  # one port, one server
+    if order.guest.at is not None or (order.guest.fixed and backend.name == "process"):
+        at_once = 1  # one server for all plays, or one port
     gate = asyncio.Semaphore(at_once)
 
     async def play(scenario: Scenario, gap: float = 0.0, longest: float | None = IMPATIENT) -> Result:
@@ -213,6 +250,7 @@ async def check(
         report.items.append(done)
         if on_item is not None:
             on_item(done)
+    report.notes += proposals.proposed([r for each in files for r in each.results], order.guest.dialect)
     report.seconds = time.monotonic() - began
     return report
 

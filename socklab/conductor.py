@@ -50,6 +50,7 @@ STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
 
 
 DAY = 86400.0
+NAMED_GAP = 0.1  # seconds for a server to take in a name: nothing tells when it has
 LONG_GAP = JOIN_GRACE * 1.1  # seconds after which whoever connected has joined
 PROCESS_VERBS = {"kill", "stop", "pause", "continue", "restart", "steady"}
 
@@ -821,8 +822,8 @@ class _Play:
             await client.agent.ask("send", client=client.name, chunks=chunks, limit=self.limit)
 
     async def _joined(self) -> None:
-        if self.gap:
-            await asyncio.sleep(self.gap)
+        if gap := max(self.gap, NAMED_GAP if self.dialect.join else 0.0):
+            await asyncio.sleep(gap)
 
     # send
 

@@ -14,6 +14,7 @@ from typing import Any
 from socklab.grammar import Field, Fields, ListOf, Shapes, Str, Text, choice
 from socklab.source import Map, Mark, Problem, Scalar, ScenarioError, Source
 
+PROMPTS = (b":", b">", b"?")
 LINES, CHUNKS = "lines", "chunks"
 _LENGTHS = {f"u{8 * size}{order}": (size, order) for size in (2, 4) for order in ("be", "le")} | {
     "u8": (1, "be")
@@ -99,6 +100,10 @@ class Dialect:
 
     def ignores(self, message: bytes | bytearray) -> bool:
         return any(pattern.search(message) for pattern in self._ignored)
+
+    def is_prompt(self, unfinished: bytes | bytearray) -> bool:
+        """Whether what has no newline yet is a question that will never have one."""
+        return bool(unfinished.rstrip().endswith(PROMPTS)) and self.ignores(unfinished)
 
     # with the rest of the language
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from socklab import conductor, topology
 from socklab.backends import Backend, Unavailable
 from socklab.conductor import Options
+from socklab.contracts import CONTRACTS
+from socklab.guest import Guest
 from socklab.scenario import Scenario, load
 from socklab.source import ScenarioError, nearest
 from socklab.verdict import Result
@@ -102,6 +104,35 @@ def select(files: Iterable[Path], compose: Path | None = None, service: str | No
         except (ScenarioError, topology.TopologyError) as exc:
             if str(exc) not in selection.errors:
                 selection.errors.append(str(exc))
+    return selection
+
+
+def select_for_guest(
+    files: Iterable[Path], command: tuple[str, ...], port: int | None, service: str | None = None
+) -> Selection:
+    """The plays of these files with a program of the user's as the server under test, once for each file and its matrix."""
+    selection = Selection()
+    seen: set[tuple[Path, tuple[tuple[str, str], ...]]] = set()
+    for file in files:
+        try:
+            for scenario in load(file):
+                if (file, scenario.values) in seen or service not in (None, scenario.service):
+                    continue
+                seen.add((file, scenario.values))
+                contract = CONTRACTS.get(scenario.contract or "")
+                if contract is None or scenario.services:
+                    why = "starts further services" if scenario.services else "names no clause of a contract"
+                    raise topology.TopologyError(
+                        f"{file}: {why}, so a program of yours cannot take the server's place in it; put it into a compose file"
+                    )
+                guest = Guest(Path.cwd(), fixed=port is not None)
+                where = topology.Topology.of_guest(
+                    contract, command, guest, port or contract.port, scenario.service
+                )
+                conductor.check(scenario, where)
+                selection.scenarios.append((scenario, where))
+        except (ScenarioError, topology.TopologyError) as exc:
+            selection.errors.append(str(exc))
     return selection
 
 

@@ -186,12 +186,12 @@ class Server:
             except PermissionError:
                 return
             excess = ""
-            if limits.memory and now.memory > limits.memory:
-                excess = f"took {now.memory >> 20} MiB of memory, and may take {limits.memory >> 20}"
+            if limits.processes and now.children > limits.processes:
+                excess = f"has {now.children} children, and may have {limits.processes}"
             elif limits.processes and max(now.children, now.threads) >= limits.processes * THREADS:
                 excess = f"has {now.children} children and {now.threads} threads"
-            elif limits.processes and now.children > limits.processes:
-                excess = f"has {now.children} children, and may have {limits.processes}"
+            elif limits.memory and now.memory > limits.memory:
+                excess = f"took {now.memory >> 20} MiB of memory, and may take {limits.memory >> 20}"
             if excess:
                 self.record("note", self.name, text=f"it {excess}: ended", excess=excess)
                 for pid in holdings.tree(program.pid):
@@ -300,17 +300,22 @@ class Server:
         protocol, address = self.service.protocol, self.service.path or self.address
         self.record("ready", self.name, protocol=protocol, address=address, port=self.port or 0)
 
+    @property
+    def _called(self) -> str:
+        """A guest stands under the name of the one whose place it has, which would say nothing to its author."""
+        return "the server" if self.service.guest else self.service.name
+
     def _died(self) -> str:
         assert self.program is not None
         status = self.program.exited.result()
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        return f"{self.service.name} ended {how} before it listened"
+        return f"{self._called} ended {how} before it listened"
 
     async def _elsewhere(self, limit: float) -> str:
         """Where it listens instead, and what would help."""
         protocol, port = self.service.protocol, self.port
         where = self.service.path or f"{protocol} port {port}"
-        text = f"{self.service.name} runs, but does not listen on {where} within {limit * self.patience:g}s"
+        text = f"{self._called} runs, but does not listen on {where} within {limit * self.patience:g}s"
         rows = await self._own_sockets()
         here = [r for r in rows if r.local_port == port]
         if same := [r for r in here if r.protocol == protocol]:

@@ -234,7 +234,7 @@ def transcript(events: Iterable[Event], colour: bool = False) -> Iterator[str]:
 def nodes(status: Mapping[str, Any]) -> Iterator[str]:
     """The hosts of a standing lab."""
     rows = [(n["name"], ", ".join(n["addresses"]), n["what"]) for n in status["nodes"]]
-    yield from _columns([("node", f"address ({status['backend']})", ""), *rows])
+    yield from columns([("node", f"address ({status['backend']})", ""), *rows])
 
 
 def links(status: Mapping[str, Any]) -> Iterator[str]:
@@ -246,10 +246,10 @@ def links(status: Mapping[str, Any]) -> Iterator[str]:
         (link, status["faults"].get(link, "whole"), counted("", {**of, "asked": ""})[2:])
         for link, of in status["counts"].items()
     ]
-    yield from _columns([("link", "fault", "so far"), *rows])
+    yield from columns([("link", "fault", "so far"), *rows])
 
 
-def _columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
+def columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     listed = [[safe(cell) for cell in row] for row in rows]
     widths = [max(len(cell) for cell in column) for column in zip(*listed, strict=True)]
     for row in listed:

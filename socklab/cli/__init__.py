@@ -26,6 +26,7 @@ from socklab.cli.common import (
     told,
     troubles,
 )
+from socklab.contracts import CONTRACTS
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,12 +44,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=_Parser)
 
     play = commands.add_parser(
-        "play", help="play scenarios and say what came of them", description=_play.__doc__
+        "play",
+        help="play scenarios and say what came of them",
+        description=_play.__doc__,
+        usage="socklab play [options] [PATH ...] [-- COMMAND {host} {port}]",
     )
     play.add_argument(
         "paths", nargs="*", type=Path, metavar="PATH", help="files or folders (default: scenarios/)"
     )
     lab_options(play)
+    play.add_argument(
+        "--port",
+        type=judging.port,
+        metavar="N",
+        help="with a program of your own: the port that it listens on, if it is not told one",
+    )
+    play.add_argument("--explain", action="store_true", help="say what each step will do, and play nothing")
     play.add_argument("--service", metavar="NAME", help="only the plays with this service under test")
     play.add_argument(
         "--jobs",
@@ -90,6 +101,17 @@ def _parser() -> argparse.ArgumentParser:
         "folder", nargs="?", type=Path, metavar="RUN", help="a folder under runs/ (default: the newest)"
     )
     show.set_defaults(run=_show)
+
+    new = commands.add_parser("new", help="begin a scenario of your own", description=_new.__doc__)
+    new.add_argument("path", type=Path, metavar="FILE", help="where, like scenarios/chat/my-idea.yaml")
+    new.add_argument(
+        "--contract",
+        choices=tuple(CONTRACTS),
+        default="chat",
+        metavar="CONTRACT",
+        help="chat (default), echo, udp-echo or registry",
+    )
+    new.set_defaults(run=_new)
 
     schema = commands.add_parser(
         "schema", help="print the JSON Schema of scenario files", description=_schema.__doc__
@@ -150,13 +172,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _play(arguments: argparse.Namespace) -> int:
-    """Play scenarios. Exit code: 0 all passed, 1 a server failed, 2 an invalid scenario, 3 the lab broke or nothing could be played."""
-    from socklab import player, terminal
+    """Play scenarios at the servers of the compose file, or at a program of your own in the place of the one under test. Exit code: 0 all passed, 1 a server failed, 2 an invalid scenario, 3 the lab broke or nothing could be played."""
+    from socklab import explain, player, terminal
 
     try:
-        selection = player.select(
-            player.find(arguments.paths or [Path("scenarios")]), arguments.compose, arguments.service
-        )
+        files = player.find(arguments.paths or [Path("scenarios")])
+        if arguments.program:
+            selection = player.select_for_guest(files, arguments.program, arguments.port, arguments.service)
+        else:
+            selection = player.select(files, arguments.compose, arguments.service)
     except player.NoSuchPath as exc:
         terminal.error(str(exc))
         return USAGE
@@ -166,6 +190,11 @@ def _play(arguments: argparse.Namespace) -> int:
         if not selection.errors:
             terminal.error(f'no play with the service "{arguments.service}" under test in these files')
         return USAGE
+    if arguments.explain:
+        first = {scenario.path: scenario for scenario, _ in reversed(selection.scenarios)}
+        for scenario in reversed(first.values()):
+            print(*explain.scenario(scenario), sep="\n")
+        return USAGE if selection.errors else OK
     import asyncio
 
     return asyncio.run(_play_selected(arguments, selection))
@@ -241,6 +270,19 @@ def _show(arguments: argparse.Namespace) -> int:
     except (KeyError, TypeError, AttributeError) as exc:
         terminal.error(f"{path}: an event lacks {exc}; was it written by another version of socklab?")
         return USAGE
+    return OK
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    """Begin a scenario: a file that plays as it is, to be changed into what you want to know."""
+    from socklab import scaffold, terminal
+
+    try:
+        path = scaffold.write(arguments.path, arguments.contract)
+    except scaffold.Refused as exc:
+        terminal.error(str(exc))
+        return USAGE
+    print(f"{path}: play it with socklab play {path}")
     return OK
 
 

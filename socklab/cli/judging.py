@@ -8,6 +8,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,22 @@ def add_parsers(commands: Any) -> None:
     lab_options(grade)
     grade.set_defaults(run=_grade, address=None, image=None)
 
+    compare = commands.add_parser(
+        "compare", help="echo servers of different architectures side by side", description=_compare.__doc__
+    )
+    compare.add_argument(
+        "services",
+        nargs="*",
+        metavar="SERVICE",
+        help="services of the compose file (default: our five ways to echo)",
+    )
+    compare.add_argument("--json", type=Path, metavar="FILE", help="leave the figures in this file")
+    compare.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw them: .svg, .png or .pdf (needs matplotlib)"
+    )
+    lab_options(compare)
+    compare.set_defaults(run=_compare)
+
     explore = commands.add_parser(
         "explore",
         help="random histories with faults at a server of your own; what fails becomes a small scenario",
@@ -122,7 +139,7 @@ def contract_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("contract", choices=tuple(CONTRACTS), metavar="CONTRACT", help=", ".join(CONTRACTS))
     parser.add_argument(
         "--port",
-        type=_port,
+        type=port,
         metavar="N",
         help="the port that the server listens on, where it is not told one ({port} or $PORT)",
     )
@@ -159,7 +176,7 @@ def _seconds(text: str) -> float:
     return int(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[found[2]]
 
 
-def _port(text: str) -> int:
+def port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f'"{text}" is no port from 1 to 65535')
     return int(text)
@@ -189,6 +206,12 @@ def _grade(arguments: argparse.Namespace) -> int:
     return _judged(_graded(arguments))
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    """Play the same clients at several echo servers: how long one waits behind a silent client, and behind one that does not read, how
+    many are served at once, and what the server holds for each: threads, processes, descriptors, memory."""
+    return _judged(_compared(arguments))
+
+
 def _judged(work: Coroutine[None, None, int]) -> int:
     """The exit code; what went wrong is told."""
     from socklab import terminal
@@ -207,14 +230,28 @@ def _judged(work: Coroutine[None, None, int]) -> int:
 
 
 async def _checked(arguments: argparse.Namespace) -> int:
+    order = order_of(arguments)
+    with tempfile.TemporaryDirectory(prefix="socklab-check-") as folder:
+        if arguments.image is not None:
+            if arguments.on not in ("auto", "docker"):
+                raise Usage(f"an image is started by Docker, not on {arguments.on}: leave --on out")
+            arguments.on = "docker"
+            order = order.in_image(arguments.image, Path(folder))
+        return await _checked_as(order, arguments)
+
+
+async def _checked_as(order: Any, arguments: argparse.Namespace) -> int:
     from socklab import check, player, report, terminal
     from socklab.verdict import exit_code
 
-    order = order_of(arguments)
     if order.guest.at is not None:
         await _may_be_tested(order, arguments)
         backend = check.backend_for(order, player.backend("process"))
     else:
+        if arguments.on == "docker" and not order.image:
+            raise Usage(
+                "on Docker a program runs in an image: name one with --image, like --image python:3.13-slim"
+            )
         backend, instead = await player.choose(arguments.on)
         if instead:
             terminal.error(f"playing on {backend.name}, without network faults: {instead}")
@@ -287,6 +324,34 @@ async def _graded(arguments: argparse.Namespace) -> int:
     kept = sum(one.kept for one in graded)
     print(f"{len(graded)} submissions{f', {kept} graded before' if kept else ''}: {path}")
     return BROKEN if any(one.data.get("broken") for one in graded) else OK
+
+
+async def _compared(arguments: argparse.Namespace) -> int:
+    from socklab import compare, player, terminal, topology
+
+    where = topology.read(arguments.compose or topology.find(Path.cwd()))
+    services = arguments.services or [name for name in compare.SERVICES if name in where.services]
+    if not services:
+        raise Usage(f"{where.path}: has none of {', '.join(compare.SERVICES)}; name the services to compare")
+    backend, _ = await player.choose(arguments.on)
+    try:
+        rows = await compare.compare(services, where, backend, options_of(arguments))
+    except compare.Broken as exc:
+        terminal.error(str(exc))
+        return BROKEN
+    finally:
+        await backend.close()
+    print(*terminal.columns(compare.table(rows)), sep="\n")
+    if arguments.json and not written(arguments.json, json.dumps(compare.as_data(rows), indent=1) + "\n"):
+        return BROKEN
+    if arguments.plot:
+        try:
+            compare.plot(rows, arguments.plot)
+        except ImportError:
+            raise Usage("--plot needs matplotlib: pip install matplotlib") from None
+        except (OSError, ValueError) as exc:
+            raise Usage(f"{arguments.plot}: {exc}") from None
+    return OK
 
 
 async def _explored(arguments: argparse.Namespace) -> int:
@@ -387,7 +452,7 @@ def options_of(arguments: argparse.Namespace) -> Any:
 
     return Options(
         patience=arguments.patience,
-        seed=arguments.seed,
+        seed=getattr(arguments, "seed", 1),
         runs=None if getattr(arguments, "no_runs", True) else arguments.runs,
     )
 
