@@ -737,9 +737,12 @@ def _twice(story: _Story, client: str, got: list[bytes]) -> str:
 
 def _order(story: _Story, client: str, got: list[bytes]) -> str:
     places: dict[str, list[int]] = {}
+    times = Counter(line.text for line in story.lines)
     for line in story.lines:
-        if line.t > story.connected_at(client) and (
-            at := [i for i, each in enumerate(got) if line.text in each]
+        if (
+            times[line.text] == 1
+            and line.t > story.connected_at(client)
+            and (at := [i for i, each in enumerate(got) if line.text in each])
         ):
             places.setdefault(line.who, []).append(min(at, key=lambda i: len(got[i])))
     for who, order in places.items():

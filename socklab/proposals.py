@@ -62,7 +62,7 @@ def _frames(failed: Sequence[Result]) -> str:
             firsts.append(chunk)
     for size in (4, 2):
         for order in ("big", "little"):
-            fits = sum(int.from_bytes(c[:size], order) == len(c) - size for c in firsts)  # type: ignore[arg-type]
+            fits = sum(int.from_bytes(c[:size], order) == len(c) - size for c in firsts)
             if firsts and fits * 2 > len(firsts):
                 return f"u{8 * size}{'be' if order == 'big' else 'le'}"
     return ""

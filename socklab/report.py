@@ -222,7 +222,7 @@ def junit(reports: Iterable[Report]) -> str:
             "testsuite",
             name=xml(f"{report.contract.name}: {report.server}"),
             tests=str(len(cases) or 1),
-            failures=str(len(report.failed) or (report.never_started is not None)),
+            failures=str(len(report.failed) or int(report.never_started is not None)),
             time=f"{report.seconds:.2f}",
         )
         if report.never_started is not None:

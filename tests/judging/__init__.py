@@ -1,0 +1,1 @@
+"""Judging servers that users bring: check, grade, explore, compare."""

@@ -1,0 +1,221 @@
+"""`socklab check`: what is told of a right server, of wrong ones, and of those that never come to be one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.judging.conftest import CHAT, ECHO, ROOT, START, Run
+
+WRONG = ROOT / "tests" / "zoo" / "wrong"
+PROMPTS = """
+import socket, sys, threading
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=128)
+clients, lock = {}, threading.Lock()
+
+def say(text, but=None):
+    with lock:
+        for client in [c for c in clients if c is not but]:
+            client.sendall(text)
+
+def serve(client):
+    lines = client.makefile("rb")
+    client.sendall(b"Welcome! Enter your nickname: ")
+    name = lines.readline().strip()
+    with lock:
+        clients[client] = name
+    say(b"*** " + name + b" has joined\\n", client)
+    for line in lines:
+        if line.rstrip() == b"/exit":
+            break
+        if line.rstrip():
+            say(name + b": " + line.rstrip(b"\\r\\n") + b"\\r\\n", client)
+    with lock:
+        del clients[client]
+    client.shutdown(socket.SHUT_RDWR)
+
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
+
+
+def test_a_right_server_gets_all_its_points(run: Run, server: Path, tmp_path: Path) -> None:
+    """On a terminal, as JSON, and as JUnit; and the exit code says so."""
+    done = run("check", "chat", "--no-runs", "--json", "out.json", "--junit", "out.xml", *START)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads((tmp_path / "out.json").read_text())
+    assert f"right: {report['points']:g} of {report['points']:g} points" in done.stdout
+    assert report["points"] == report["possible"] >= 20
+    assert {item["category"] for item in report["items"]} >= {
+        "framing",
+        "fan-out",
+        "presence",
+        "leaks",
+        "concurrency",
+    }
+    suite = ElementTree.parse(tmp_path / "out.xml").getroot()[0]
+    assert (suite.get("failures"), int(suite.get("tests") or 0)) == ("0", len(report["items"]))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_wrong_server_is_told_what_is_wrong_where_and_why(run: Run, tmp_path: Path) -> None:
+    """The evidence: step with file and line, expected, got, the likely cause, and the way to the whole history."""
+    done = run("check", "chat", "--", "python3", str(WRONG / "chat-first-line-only.py"), "{host}", "{port}")
+
+    assert done.returncode == 1
+    assert "one-segment-may-hold-many-lines.yaml:" in done.stdout
+    assert "of several lines in one segment only the first was delivered" in done.stdout
+    assert "socklab show runs/" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("wrong: ")
+    assert list((tmp_path / "runs").glob("*/history.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("start-loopback-only", ["it listens on 127.0.0.1 only", "it binds the loopback address"]),
+        ("start-another-port", ["it listens on port 9999 instead", "--port 9999", "its port is written into the program"]),
+        ("start-ipv6-only", ["it listens on IPv6 only", "its socket takes IPv6 only"]),
+        ("start-home-address", ["Cannot assign requested address", "one of its author's network"]),
+        ("start-asks-for-the-port", ["EOFError", "it asks for something at the keyboard"]),
+        ("start-udp-instead", ["its socket on that port is one of UDP", "SOCK_DGRAM"]),
+        ("start-crashes", ["ended with status 1 before it listened", "NameError"]),
+    ],
+)  # fmt: skip
+def test_one_that_never_becomes_a_server_is_told_why_in_plain_words(
+    run: Run, name: str, words: list[str]
+) -> None:
+    done = run("check", "echo", "--no-runs", "--on", "netns", "--", "python3", str(WRONG / f"echo-{name}.py"), "{host}", "{port}")  # fmt: skip
+    if "network namespaces do not work" in done.stderr:
+        pytest.skip(done.stderr)
+
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert [word for word in words if word not in done.stdout] == []
+
+
+def test_a_port_that_is_written_into_the_program_can_be_named(run: Run) -> None:
+    """--port says where it listens; on one loopback the plays then come one after another."""
+    wrong = str(WRONG / "echo-start-another-port.py")
+    for backend in ("auto", "process"):
+        done = run(
+            "check",
+            "echo",
+            "--no-runs",
+            "--on",
+            backend,
+            "--port",
+            "9999",
+            "--",
+            "python3",
+            wrong,
+            "{host}",
+            "1",
+        )
+
+        assert "right: " in done.stdout, done.stdout + done.stderr
+
+
+def test_an_iterative_server_is_asked_for_what_it_can_do(run: Run) -> None:
+    words = ["--", "python3", str(ROOT / "services" / "echo.py"), "--host", "{host}", "--port", "{port}"]
+
+    assert run("check", "echo", "--no-runs", "--iterative", *words).returncode == 0
+    assert "it serves one client at a time" in run("check", "echo", "--no-runs", *words).stdout
+
+
+def test_a_server_that_runs_already_is_judged_and_left_running(run: Run, tmp_path: Path) -> None:
+    """Nothing of it can be started, so what would need that is not played."""
+    (tmp_path / "server.py").write_text(CHAT)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    argv = [sys.executable, "server.py", "--host", "127.0.0.1", "--port", str(port)]
+    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server:
+        assert server.stdout is not None
+        server.stdout.readline()  # ready
+        try:
+            done = run("check", "chat", "--no-runs", "--address", f"127.0.0.1:{port}")
+            assert server.poll() is None
+        finally:
+            server.send_signal(signal.SIGTERM)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "it runs already" in done.stdout
+    assert "not played" in done.stdout
+
+
+def test_another_machine_is_not_tested_before_the_user_says_that_it_may(run: Run) -> None:
+    done = run("check", "chat", "--address", "192.0.2.1:6001")
+
+    assert done.returncode == 2
+    assert "192.0.2.1 is another machine" in done.stderr
+    assert "--i-may-test-this-host" in done.stderr
+
+
+def test_a_dialect_is_proposed_and_then_obeyed(run: Run, tmp_path: Path) -> None:
+    """A prompt for a name, another quit word, no echo to the sender, who joined: data, not another scenario."""
+    (tmp_path / "prompts.py").write_text(PROMPTS)
+    start = ("--", "python3", "prompts.py", "{host}", "{port}")
+
+    plain = run("check", "chat", "--no-runs", *start)
+    assert plain.returncode == 1
+    assert 'it asks "Welcome! Enter your nickname: " first' in plain.stdout
+
+    (tmp_path / "class.dialect.yaml").write_text(
+        "join: '{name}'\nquit: /exit\necho: off\nignore: ['^Welcome', '^[*]{3} ']\n"
+    )
+    told = run("check", "chat", "--no-runs", "--json", "out.json", "--dialect", "class.dialect.yaml", *start)
+    report = json.loads((tmp_path / "out.json").read_text())
+    passed = {item["scenario"] for item in report["items"] if item["verdict"] == "pass"}
+    assert {"everyone-hears-a-line", "quit-leaves", "nobody-has-to-speak", "one-segment-may-hold-many-lines"} <= passed, told.stdout  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["chat"], "what server? Name a command"),
+        (["chat", "--iterative", "--", "x"], "--iterative is a way to echo"),
+        (["chat", "--address", "1.2.3.4"], 'is no HOST:PORT'),
+        (["chat", "--address", "127.0.0.1:1", "--", "x"], "either --address"),
+        (["chat", "--port", "70000", "--", "x"], "is no port from 1 to 65535"),
+        (["chat", "--dialect", "quit", "--", "x"], "cannot be read"),
+        (["chat", "--dialect", "frames=u7", "--", "x"], "expected lines, chunks"),
+        (["chat", "--dialect", "ignore=(", "--", "x"], "not a regular expression"),
+        (["chat", "--image", "x", "--on", "netns"], "an image is started by Docker"),
+        (["chat", "--on", "docker", "--", "x"], "name one with --image"),
+        (["chat", "--", "no-such-program"], "no such program on the PATH"),
+        (["chat", "--address", "127.0.0.1:1"], "nothing listens at 127.0.0.1:1"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_told_in_a_line_with_the_way_out(run: Run, words: list[str], said: str) -> None:
+    done = run("check", *words)
+
+    assert done.returncode in (2, 3)
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_guest_that_takes_too_much_is_ended_and_that_is_the_cause(run: Run, tmp_path: Path) -> None:
+    """Memory is watched, so that it ends as its own verdict, and not as the machine's."""
+    (tmp_path / "hungry.py").write_text("x = []\nwhile True:\n    x.append(bytearray(50_000_000))\n")
+
+    done = run("check", "echo", "--no-runs", "--", "python3", "hungry.py")
+
+    assert done.returncode == 1
+    assert "MiB of memory, and may take 1024" in done.stdout
+
+
+def test_a_program_of_ones_own_plays_any_scenario_of_a_contract(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(ECHO)
+    path = str(ROOT / "scenarios" / "echo" / "what-is-sent-comes-back.yaml")
+
+    done = run("play", "--no-runs", path, *START)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout

@@ -1,0 +1,182 @@
+"""`socklab grade`: a folder of submissions, none of which can see or harm another, nor the one who grades."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.judging.conftest import CHAT, START, Run
+
+SPY = """
+import os, sys
+others = [name for name in ("..", "/tmp", "{folder}", "{out}") if os.path.isdir(name) and set(os.listdir(name)) - {{"work"}}]
+seen = []
+for number in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        os.listdir(f"/proc/{{number}}/fd")
+    except PermissionError:
+        continue
+    except FileNotFoundError:
+        continue
+    seen.append(int(number))
+for number in filter(str.isdigit, os.listdir("/proc")):
+    if int(number) != os.getpid():
+        try:
+            os.kill(int(number), 9)
+        except PermissionError:
+            pass
+print("others", others, "descriptors", [n for n in seen if n != os.getpid()])
+sys.exit(7)
+"""
+FORKS = "import os\nwhile True:\n    try:\n        os.fork()\n    except OSError:\n        pass\n"
+FILLS = """
+import time
+for folder in ("/tmp", "/var/tmp", ".", "/dev/shm"):
+    try:
+        for number in range(1000):
+            with open(f"{folder}/big{number}", "wb") as file:
+                file.write(b"x" * 60_000_000)
+    except OSError as exc:
+        print(folder, exc.strerror, flush=True)
+time.sleep(60)
+"""
+PRINTS = "print('x' * 1_000_000_000)\n"
+DEAF = "import signal, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(600)\n"
+
+
+@pytest.fixture
+def submissions(tmp_path: Path) -> Path:
+    folder = tmp_path / "submissions"
+    for name, text in {"anna": CHAT, "ben": "def (\n"}.items():
+        (folder / name).mkdir(parents=True)
+        (folder / name / "server.py").write_text(text)
+    return folder
+
+
+def rows(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(newline="") as file:
+        return {row["submission"]: row for row in csv.DictReader(file)}
+
+
+def needs_root() -> None:
+    if os.geteuid():
+        pytest.skip("submissions get users of their own, which takes root")
+
+
+def test_each_submission_has_a_row_and_a_report(run: Run, submissions: Path, tmp_path: Path) -> None:
+    """A table, and for each what Gradescope and GitHub Classroom take."""
+    done = run("grade", "chat", "submissions", "--csv", "t.csv", "--junit", "t.xml", "--classroom", *START)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    table = rows(tmp_path / "t.csv")
+    assert (table["anna"]["verdict"], table["ben"]["verdict"]) == ("right", "never started")
+    assert table["anna"]["points"] == table["anna"]["possible"] == table["ben"]["possible"]
+    assert (table["ben"]["points"], table["ben"]["causes"]) == ("0", "the program has a syntax error")
+    scope = json.loads((tmp_path / "grades" / "anna" / "results.json").read_text())
+    assert scope["score"] == scope["max_score"] == sum(test["score"] for test in scope["tests"])
+    room = json.loads((tmp_path / "grades" / "ben" / "classroom.json").read_text())
+    assert (room["version"], room["status"]) == (1, "fail")
+    assert "<testsuite" in (tmp_path / "t.xml").read_text()
+
+
+def test_what_was_graded_is_graded_again_only_where_it_changed(run: Run, submissions: Path) -> None:
+    assert "graded before" not in run("grade", "chat", "submissions", *START).stdout
+    assert "2 graded before" in run("grade", "chat", "submissions", *START).stdout
+    (submissions / "ben" / "server.py").write_text("def ((\n")
+    assert "1 graded before" in run("grade", "chat", "submissions", *START).stdout
+    assert "graded before" not in run("grade", "chat", "submissions", "--again", *START).stdout
+
+
+def test_a_rubric_says_what_starts_them_and_what_counts(run: Run, submissions: Path, tmp_path: Path) -> None:
+    """Points by category and scenario, a build, and hidden scenarios of which only the outcome is told."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "secret.scenario.yaml").write_text(
+        "title: A secret\nclauses: [chat.2]\nservice: chat\nclients: [alice]\nsteps:\n"
+        "  - connect: alice\n  - send: {alice: secret}\n  - expect: {alice: secret}\n"
+    )
+    (tmp_path / "rubric.yaml").write_text(
+        "start: python3 server.py --host {host} --port {port}\nbuild: python3 -m py_compile server.py\n"
+        "points: {framing: 30, fan-out: 20}\nscenarios: {secret: 7}\nhidden: hidden\n"
+    )
+    (submissions / "clara").mkdir()
+
+    done = run("grade", "chat", "submissions", "--rubric", "rubric.yaml")
+
+    table = rows(tmp_path / "grades" / "grades.csv")
+    assert (table["anna"]["points"], table["anna"]["possible"]) == ("57", "57"), done.stdout
+    assert "the build failed" in table["ben"]["causes"]
+    assert table["clara"]["verdict"] == "never started"
+    tests = json.loads((tmp_path / "grades" / "anna" / "results.json").read_text())["tests"]
+    (secret,) = [test for test in tests if "secret" in test["name"]]
+    assert (secret["visibility"], secret["output"], secret["score"]) == ("after_published", "", 7.0)
+
+
+@pytest.mark.parametrize(
+    ("rubric", "said"),
+    [
+        ("start: [a]", "rubric.yaml:1:8: expected a text"),
+        ("strat: a", 'rubric.yaml:1:1: unknown key "strat" in a rubric. Did you mean start?'),
+        ("start: a\npoints: {speed: 3}", "rubric.yaml:2:10: expected start and port"),
+        ("start: a\nscenarios: {a-full-rom: 3}", 'rubric.yaml:2:13: no scenario "a-full-rom" is played.'),
+        ("start: a\nhidden: nowhere", "rubric.yaml:2:9: nowhere: no such file or folder"),
+        ("start: a 'b", "rubric.yaml:1:8: cannot be split into words"),
+        ("start: a\ndialect: {quit: [x]}", "rubric.yaml:2:17: expected a text"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_rubric_is_told_with_its_line(
+    run: Run, submissions: Path, tmp_path: Path, rubric: str, said: str
+) -> None:
+    (tmp_path / "rubric.yaml").write_text(rubric + "\n")
+
+    done = run("grade", "chat", "submissions", "--rubric", "rubric.yaml")
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert not (tmp_path / "grades").exists()
+
+
+def test_a_folder_without_submissions_says_what_would_be_one(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+
+    assert (
+        "is empty; each submission is a folder or a file in it"
+        in run("grade", "chat", "empty", *START).stderr
+    )
+    assert "No such file or directory" in run("grade", "chat", "nowhere", *START).stderr
+    assert "how is a submission started?" in run("grade", "chat", "empty").stderr
+
+
+def test_no_submission_sees_or_harms_anything(run: Run, submissions: Path, tmp_path: Path) -> None:
+    """Not the others' folders, not the grades, not a process that is not its own, not the disk; and each ends as its own verdict."""
+    needs_root()
+    spy = SPY.format(folder=submissions, out=tmp_path / "grades")
+    for name, text in {"spy": spy, "forks": FORKS, "fills": FILLS, "prints": PRINTS, "deaf": DEAF}.items():
+        (submissions / name).mkdir()
+        (submissions / name / "server.py").write_text(text)
+
+    done = run("grade", "chat", "submissions", *START)
+
+    table = rows(tmp_path / "grades" / "grades.csv")
+    assert table["anna"]["verdict"] == "right", done.stdout
+    assert {
+        name: table[name]["verdict"] for name in ("spy", "forks", "fills", "prints", "deaf")
+    } == dict.fromkeys(("spy", "forks", "fills", "prints", "deaf"), "never started")
+    spied = json.loads((tmp_path / "grades" / "spy" / "report.json").read_text())["start"]
+    assert "others [] descriptors []" in spied["server"]
+    assert "status 7" in spied["reason"]
+    assert "No space left on device" in json.loads((tmp_path / "grades" / "fills" / "report.json").read_text())["start"]["server"]  # fmt: skip
+    assert sorted(p.name for p in submissions.iterdir()) == [
+        "anna",
+        "ben",
+        "deaf",
+        "fills",
+        "forks",
+        "prints",
+        "spy",
+    ]
+    assert [p.name for p in (submissions / "fills").iterdir()] == ["server.py"]
