@@ -24,16 +24,16 @@ CLAUSES = """
 echo.1      what-is-sent-comes-back one-byte-at-a-time a-megabyte-comes-back two-sends-may-arrive-as-one fifty-at-once
             two-programs-of-one-computer a-socket-without-a-network a-partition-delays-a-stream
             a-closed-window a-cut-in-the-middle-of-a-transfer a-long-way a-lossy-stream-arrives-whole a-lost-acknowledgement-costs-nothing a-lost-segment-is-sent-again a-slow-link a-stream-has-an-order a-stream-has-no-doubles a-stream-outlives-a-partition damage-does-not-get-through losses-in-bursts
-echo.2      half-close-gets-the-rest a-socket-without-a-network
-echo.3      rst-ends-one-connection-only rst-in-the-middle-of-a-transfer an-idle-connection-stays
+echo.2      half-close-gets-the-rest what-is-owed-goes-out-before-the-end a-socket-without-a-network
+echo.3      nothing-is-left-of-whoever-left rst-ends-one-connection-only rst-in-the-middle-of-a-transfer an-idle-connection-stays
 echo.4      whoever-comes-and-goes a-thousand-connections rst-ends-one-connection-only
 echo.5      the-second-client-waits the-second-client-is-served-at-once a-slow-reader-delays-nobody fifty-at-once
 chat.1      a-line-may-come-in-pieces one-segment-may-hold-many-lines carriage-returns-and-empty-lines a-line-of-64-kib
             a-line-is-delivered-as-it-is the-half-typed-line-blocks-nobody
-chat.2      two-families-one-server two-segments-one-server everyone-hears-a-line everyone-speaks-at-once a-full-room two-clients-on-one-host a-line-is-delivered-as-it-is
+chat.2      a-line-keeps-its-blanks two-families-one-server two-segments-one-server everyone-hears-a-line everyone-speaks-at-once a-full-room two-clients-on-one-host a-line-is-delivered-as-it-is
 chat.3      everyone-hears-a-line everyone-speaks-at-once long-lines-never-interleave
 chat.4      nobody-has-to-speak nothing-from-before
-chat.5      quit-leaves only-the-line-quit-is-quit what-comes-behind-quit-is-ignored fin-and-rst-leave-too
+chat.5      a-room-that-empties-keeps-nothing quit-leaves only-the-line-quit-is-quit what-comes-behind-quit-is-ignored fin-and-rst-leave-too
             the-last-line-needs-no-newline carriage-returns-and-empty-lines
             carriage-returns-and-empty-lines only-the-line-quit-is-quit
 chat.6      a-slow-consumer-delays-nobody a-cut-off-client-delays-nobody the-half-typed-line-blocks-nobody
@@ -60,7 +60,7 @@ ONLY_OURS = """
             a-lease-runs-out a-cookie-against-forged-addresses
 log         three-clients-three-threads three-clients-three-processes one-thread-serves-them-all
             whoever-left-is-gone-from-the-list
-exit        daemon-threads-end-with-main other-threads-outlive-main handle-request-serves-one sigterm-ends-it-cleanly
+exit        it-ends-when-it-is-asked-to daemon-threads-end-with-main other-threads-outlive-main handle-request-serves-one sigterm-ends-it-cleanly
 restart     time-wait-and-the-port the-same-port-again-at-once after-a-restart-the-room-is-empty the-registry-is-empty-after-a-restart
 decoration  a-line-is-delivered-as-it-is
 """

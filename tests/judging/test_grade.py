@@ -120,7 +120,7 @@ def test_a_rubric_says_what_starts_them_and_what_counts(run: Run, submissions: P
     ("rubric", "said"),
     [
         ("start: [a]", "rubric.yaml:1:8: expected a text"),
-        ("strat: a", 'rubric.yaml:1:1: unknown key "strat" in a rubric. Did you mean start?'),
+        ("strat: a", 'rubric.yaml:1:1: unknown key "strat" in a rubric. Did you mean "start"?'),
         ("start: a\npoints: {speed: 3}", "rubric.yaml:2:10: expected start and port"),
         ("start: a\nscenarios: {a-full-rom: 3}", 'rubric.yaml:2:13: no scenario "a-full-rom" is played.'),
         ("start: a\nhidden: nowhere", "rubric.yaml:2:9: nowhere: no such file or folder"),
