@@ -1,0 +1,117 @@
+"""Likely causes: what a history shows, and nothing where it shows nothing. The zoo holds the rules against real servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from socklab import causes
+from socklab.history import Event
+from socklab.matching import DATAGRAM, LINE, STREAM
+from socklab.scenario import plays
+from socklab.source import Source
+
+TRACEBACK = ("server", "log", {"stream": "stderr", "text": "ValueError: not enough values to unpack"})
+PLAY = ("", "play", {"clients": ["alice", "bob"], "nodes": {"alice": "10.71.0.3", "bob": "10.71.0.4"}})
+
+
+def told(*events: tuple[str, str, dict[str, Any]]) -> list[Event]:
+    """Events of (node, kind, data), a second apart."""
+    return [Event(t * 1_000_000_000, kind, node, data) for t, (node, kind, data) in enumerate(events, 1)]
+
+
+def said(who: str, text: str) -> tuple[str, str, dict[str, Any]]:
+    return who, "sent", {"chunks": [{"text": text}], "size": len(text)}
+
+
+def got(who: str, text: str) -> tuple[str, str, dict[str, Any]]:
+    return who, "received", {"text": text}
+
+
+@pytest.mark.parametrize(
+    ("events", "cause"),
+    [
+        ([], ""),
+        ([TRACEBACK, ("server", "exited", {"status": 1})], "the server's process ended in the middle of the play: ValueError: not enough values to unpack"),
+        ([("server", "exited", {"status": -11})], "the server's process ended in the middle of the play: signal 11, a memory error"),
+        ([("server", "exited", {"status": -13})], "the server's process ended in the middle of the play: SIGPIPE"),
+        ([("server", "exited", {"status": 0, "expected": True})], ""),
+        ([("", "fault", {"links": {"bob→server": "drop"}})], "the link bob → server is still under a fault (drop); heal it first?"),
+        ([("", "fault", {"links": {"bob→server": "drop"}}), ("", "fault", {"links": {}})], ""),
+        ([("", "fault", {"links": {"carol→server": "drop"}})], ""),
+        ([("", "fault", {"links": {"bob→carol": "drop"}})], ""),
+        ([("bob", "note", {"waiting": True})], "the server has not accepted bob's connection: it serves one client at a time"),
+        ([("bob", "note", {"waiting": True}), got("bob", "x")], ""),
+        ([("server", "note", {"excess": "has 900 children, and may have 200"})], "the server has 900 children, and may have 200"),
+    ],
+)  # fmt: skip
+def test_a_cause_is_told_where_the_history_shows_one(
+    events: list[tuple[str, str, dict[str, Any]]], cause: str
+) -> None:
+    """In plain words, and only about those whom the failure concerns."""
+    likely = causes.likely(told(PLAY, *events), ["bob"])
+
+    assert likely.startswith(cause)
+    assert bool(likely) == bool(cause)
+
+
+CONNECTED = [("alice", "connected", {}), ("bob", "connected", {})]
+
+
+@pytest.mark.parametrize(
+    ("framing", "events", "cause"),
+    [
+        (LINE, [said("alice", "one\ntwo\n"), got("bob", "one two\n")], "lines that came in one segment were delivered as one"),
+        (LINE, [said("alice", "one\ntwo\n"), got("bob", "one\n")], "only the first was delivered"),
+        (LINE, [said("alice", "hello\n"), got("alice", "hello\n")], "bob"),
+        (LINE, [said("bob", "hello\n"), got("alice", "hello\n")], "the sender does not get its own line"),
+        (LINE, [said("alice", "hello\n"), got("bob", "hello")], "without the newline"),
+        (LINE, [said("alice", "  hello\n"), got("bob", "hello\n")], "strip()"),
+        (LINE, [said("alice", "hello\n"), got("bob", "hello\n"), got("bob", "hello\n")], "2 times"),
+        (LINE, [said("bob", "\n"), ("bob", "eof", {})], "an empty line"),
+        (STREAM, [said("bob", "hello"), got("bob", "HELLO")], "an echo changes nothing"),
+        (STREAM, [said("bob", "hello"), got("bob", "You said: hello")], 'it sends "You said: "'),
+        (STREAM, [said("bob", "a\0b"), got("bob", "a")], "C string"),
+        (STREAM, [said("bob", "hello"), got("alice", "hello")], "alice got what bob said"),
+        (DATAGRAM, [said("bob", "x" * 2000), got("bob", "x" * 1024)], "recvfrom(1024)"),
+        (DATAGRAM, [said("bob", "#REG"), said("alice", "#REG"), got("bob", "#REG")], "a command is between one client and the server"),
+        (DATAGRAM, [said("bob", "#REG"), got("bob", "ok"), said("alice", "psst"), got("bob", "psst")], "alice has not registered"),
+        (LINE, [said("alice", "hello\n"), got("bob", "hello\n")], ""),
+    ],
+)  # fmt: skip
+def test_what_the_messages_show(
+    framing: str, events: list[tuple[str, str, dict[str, Any]]], cause: str
+) -> None:
+    likely = causes.likely(told(PLAY, *CONNECTED, *events), ["bob"], framing)
+
+    assert cause in likely
+    assert bool(likely) == bool(cause)
+
+
+def test_the_scenarios_own_hint_is_told_where_no_rule_speaks() -> None:
+    text = "title: t\nservice: chat\nclients: [bob]\nsteps:\n  - connect: bob\n  - {quiet: {bob: 1s}, hint: it talks to itself}\n"
+    (play,) = plays(Source.parse(text, Path("t.scenario.yaml")))
+
+    assert causes.likely(told(PLAY, *CONNECTED), ["bob"], LINE, step=play.steps[1]) == "it talks to itself"
+    assert (
+        causes.likely(told(PLAY, ("server", "exited", {"status": 1})), ["bob"], LINE, step=play.steps[1])
+        != ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("printed", "why", "cause"),
+    [
+        ("OSError: [Errno 99] Cannot assign requested address", "ended", "one of its author's network"),
+        ("OSError: [Errno 98] Address already in use", "ended", "its port is taken"),
+        ("EOFError: EOF when reading a line", "ended", "at the keyboard"),
+        ("Enter port: ", "runs, but does not listen on tcp port 1", "it asks at the keyboard"),
+        ("", "runs, but does not listen on tcp port 1", "it never listens"),
+        ("", "… it listens on port 9999 instead", "its port is written into the program"),
+        ("SyntaxError: invalid syntax", "ended", "a syntax error"),
+    ],
+)
+def test_why_a_program_did_not_become_a_server(printed: str, why: str, cause: str) -> None:
+    assert cause in causes.of_start(told(("server", "log", {"stream": "stderr", "text": printed})), why)
