@@ -7,9 +7,11 @@ import platform
 import resource
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 
-from socklab.backends import LabError, Network, Node
+from socklab.backends import Lab, LabError, Network, Node
 from socklab.capture import why_no_capture
+from socklab.guest import FIRST_UID, Cell, Guest
 from socklab.links import NEEDS, what_links_can
 
 
@@ -115,6 +117,7 @@ async def _netns(backend: object) -> list[tuple[str, str, str]]:
         try:
             can = await what_links_can(lab, "probe")
             can["capture"] = await why_no_capture(lab)
+            cell = await _cell(lab)
         finally:
             await lab.stop()
     except LabError as exc:
@@ -122,7 +125,24 @@ async def _netns(backend: object) -> list[tuple[str, str, str]]:
     finally:
         await backend.close()
     how = "a network namespace for each node" + ("" if os.geteuid() == 0 else ", in a user namespace")
-    return [("netns", "ok", how), *_link_rows(can)]
+    return [("netns", "ok", how), *_link_rows(can), cell]
+
+
+async def _cell(lab: Lab) -> tuple[str, str, str]:
+    """How a stranger's program is kept apart: found out by asking one who it is."""
+    lines: list[bytes] = []
+    confined = Guest(Path("/"), cell=Cell(FIRST_UID, at_work=True)).confined
+    try:
+        program = await lab.spawn(
+            "probe", ["id", "-u"], env={"PATH": os.defpath}, cwd="/", on_line=lambda _, line, __: lines.append(line), confined=confined
+        )  # fmt: skip
+        await program.exited
+    except LabError as exc:
+        return ("  cell", "no", f"submissions cannot be kept apart: {exc}")
+    limits = "memory and processes are watched, not bounded by cgroups"
+    if lines == [str(FIRST_UID).encode()]:
+        return ("  cell", "ok", f"each submission a user of its own, in a copy of its folder; {limits}")
+    return ("  cell", "few", f"submissions run as you, in a copy of their folder, seeing nothing else of yours; as root each is a user of its own; {limits}")  # fmt: skip
 
 
 def _link_rows(can: Mapping[str, str]) -> list[tuple[str, str, str]]:

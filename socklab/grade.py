@@ -25,7 +25,7 @@ from socklab.backends import NETWORKS, Backend, CannotStart, LabError, Network, 
 from socklab.check import LIBRARY, Order
 from socklab.conductor import Options
 from socklab.contracts import Contract
-from socklab.guest import Cell, Guest, Limits
+from socklab.guest import FIRST_UID, Cell, Guest, Limits
 from socklab.report import Item, Report
 from socklab.rubric import Rubric
 from socklab.servers import CLEAN_PATH
@@ -33,7 +33,6 @@ from socklab.verdict import Verdict
 
 SIDE_BY_SIDE = 4  # submissions at once
 BUILD_LIMIT = 120.0  # seconds
-FIRST_UID = 200_000  # of the users that submissions run as: far from those of people
 LIMITS = Limits(memory=1 << 30, processes=100, descriptors=2048, output=1 << 20, file=64 << 20)
 
 OnGraded = Callable[["Graded"], None]
@@ -170,7 +169,7 @@ class Grader:
     def _hidden(self) -> tuple[str, ...]:
         """What a submission must not see: the others, the grades, the scenarios."""
         paths = [self.folder, self.out, *self.rubric.hidden, Path.home()]
-        return tuple(dict.fromkeys(str(p.resolve()) for p in paths if p.is_dir() and str(p.resolve()) != "/"))
+        return tuple(dict.fromkeys(str(p.resolve()) for p in paths if p.exists() and str(p.resolve()) != "/"))
 
     async def _build(self, work: Path, uid: int) -> str:
         """Run the rubric's build command in the submission's folder, in its cell. What it printed. Raises _NotBuilt."""

@@ -14,6 +14,7 @@ from socklab.dialect import PLAIN, Dialect
 THREADS = (
     5  # the kernel counts threads as processes; a server may have so many for each process that it may have
 )
+FIRST_UID = 200_000  # of the users in cells: far from those of people
 HOST, PORT = "{host}", "{port}"
 
 

@@ -489,6 +489,8 @@ def _move_into(cell: dict[str, Any], folder: str) -> None:
     for path in cell["hide"]:
         if os.path.isdir(path):
             linux.mount("tmpfs", path, "tmpfs", tmpfs, "mode=755,size=4k")
+        elif os.path.isfile(path):
+            linux.mount(os.devnull, path, None, linux.MS_BIND)
     for path in _WRITABLE:
         if os.path.isdir(path) and not os.path.islink(path):
             linux.mount("tmpfs", path, "tmpfs", tmpfs, f"mode=1777,size={cell['size']}")
