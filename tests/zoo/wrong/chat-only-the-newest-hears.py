@@ -22,8 +22,6 @@ class Talker(threading.Thread):
 
     def run(self):
         self.writer.start()
-        with lock:
-            talkers.append(self)
         try:
             self.listen()
             self.conn.shutdown(socket.SHUT_RDWR)
@@ -63,4 +61,7 @@ if __name__ == "__main__":
     server = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=128)
     while True:
         conn, _ = server.accept()
-        Talker(conn).start()
+        talker = Talker(conn)
+        with lock:
+            talkers.append(talker)
+        talker.start()

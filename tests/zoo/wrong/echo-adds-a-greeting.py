@@ -1,7 +1,7 @@
 # fault: it greets every client at its connect
 # contract: echo
 # caught by: what-is-sent-comes-back, one-byte-at-a-time, a-megabyte-comes-back
-# cause: it sends "…" before …: an echo adds nothing
+# cause: before …: an echo adds nothing
 # lesson: an echo adds nothing: it says something before it is asked, and the client takes that for its own bytes
 import asyncio
 import sys

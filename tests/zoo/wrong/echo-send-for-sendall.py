@@ -1,7 +1,7 @@
 # fault: what the kernel does not take at once is lost
 # contract: echo
 # caught by: a-megabyte-comes-back, a-slow-reader-delays-nobody, half-close-gets-the-rest
-# cause: … send() may take less than it is given
+# cause: send() may take less than it is given
 # lesson: send() may take less than it is given: look at what it returns, keep the rest, and send it when there is room again
 import selectors
 import socket
