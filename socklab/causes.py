@@ -473,11 +473,11 @@ def _changed_bytes(story: _Story) -> str:
         )
         if sent[at : at + 1] == b"\0":
             return "it treats bytes as a C string: what stands behind a NUL is lost (strlen)"
-        later = sent.find(got[at : at + 64], at + 1) if len(got) - at >= 16 else -1
+        piece = got[at : at + 64]
+        later = sent.find(piece, at + 1) if len(piece) >= 16 else -1
         if later > at:
-            return f"it loses bytes on the way, {later - at} of them behind byte {at:,}: " + _why_lost(
-                later - at, at
-            )
+            how_many = f"{later - at:,} of them " if sent.count(piece) == 1 else ""  # a pattern tells no distance
+            return f"it loses bytes on the way, {how_many}behind byte {at:,}: {_why_lost(at)}"
         first = next((e for e in story.of(client) if e.kind in ("received", "sent")), None)
         if first is not None and first.kind == "received":
             return f"it says {shown(first.content, 40)} before it is asked: an echo adds nothing"
@@ -492,7 +492,7 @@ def _added_before(sent: bytes, got: bytes) -> bytes:
     return got[:at] if 0 < at <= 200 and (len(start) > 2 or got[at:] == sent[: len(got) - at]) else b""
 
 
-def _why_lost(missing: int, at: int) -> str:
+def _why_lost(at: int) -> str:
     if at and at & (at - 1) == 0 and at <= 65536:
         return f"only the first {at} of what recv() gave are sent back"
     return "send() may take less than it is given, and what it returned was not looked at (sendall)"

@@ -1063,9 +1063,9 @@ class _Play:
             await self._until(lambda: False, 0.3 * self.patience)
         refused = exc.step is not None and exc.step.verb == "connect"
         if refused or any(self.judge.inboxes[name].ended for name in exc.clients):
-            await self._until(
-                lambda: any(not server.running for server in self.servers.values()), 0.2 * self.patience
-            )
+            moment = (1.0 if refused else 0.4) * self.patience
+            await self._until(lambda: any(not server.running for server in self.servers.values()), moment)
+            await asyncio.sleep(0)  # an end is recorded one turn of the loop after it is known
 
     def _failure(self, exc: Failed) -> Failure:
         step = exc.step

@@ -6,7 +6,7 @@
 import asyncio
 import sys
 
-SHARE, PAUSE = 16384, 0.02  # bytes, seconds: nobody gets more than its share of the line
+SHARE, PAUSE = 16384, 0.1  # bytes, seconds: nobody gets more than its share of the line
 
 
 class EchoProtocol(asyncio.Protocol):
