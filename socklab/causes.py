@@ -476,7 +476,9 @@ def _changed_bytes(story: _Story) -> str:
         piece = got[at : at + 64]
         later = sent.find(piece, at + 1) if len(piece) >= 16 else -1
         if later > at:
-            how_many = f"{later - at:,} of them " if sent.count(piece) == 1 else ""  # a pattern tells no distance
+            how_many = (
+                f"{later - at:,} of them " if sent.count(piece) == 1 else ""
+            )  # a pattern tells no distance
             return f"it loses bytes on the way, {how_many}behind byte {at:,}: {_why_lost(at)}"
         first = next((e for e in story.of(client) if e.kind in ("received", "sent")), None)
         if first is not None and first.kind == "received":
@@ -815,7 +817,9 @@ def _passed_by(story: _Story, client: str, got: list[bytes]) -> str:
         if not spoke and not got and all(any(who == n for who, _, _ in story.said) for n in heard):
             return f"{client} has not said anything yet and hears nothing: a member is who is connected, not who has spoken"
         came = sorted((n for n in story.everyone if story.connected_at(n)), key=story.connected_at)
-        newest = came[-max(len(heard), len(came) // 3) :]  # a crowd comes nearly at once: its order is not exact
+        newest = came[
+            -max(len(heard), len(came) // 3) :
+        ]  # a crowd comes nearly at once: its order is not exact
         if client not in newest and set(heard) <= set(newest):
             return "only the newest clients hear: an older one's socket is overwritten by a newcomer's"
         return f"{client} was passed by, while {', '.join(heard[:3])} got it: the round through the clients ends too early"
