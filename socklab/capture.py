@@ -1,6 +1,6 @@
 """The packets of a play: heard from the nodes while it goes on, and at its end one `capture.pcapng`.
 
-nodes (inside/capture.py) ──▶ Capture ──▶ wire events, for the history
+nodes (inside/capture.py) ──▶ Capture ──▶ wire and segment events, for the history
                                  └──────▶ spools ── write ──▶ capture.pcapng, with what the history says of each moment
 """
 
@@ -58,7 +58,7 @@ class Capture:
 
     def _heard(self, node: str, message: dict[str, Any]) -> None:
         node = message.get("node") or node
-        if message["event"] == "wire":
+        if message["event"] in ("wire", "segment"):
             self._on_wire({**message, "node": node})
         elif message["event"] == "broken":
             self._broken = f"packets cannot be read here: {message['why']}"
@@ -156,7 +156,7 @@ def _fates(events: Iterable[Event]) -> Mapping[tuple[str, bytes], deque[str]]:
     """(sender, what a packet is known by) → what became of it on its way, in the order of those that look alike."""
     fates: dict[tuple[str, bytes], deque[str]] = defaultdict(deque)
     for event in events:
-        if event.kind == "packet":
+        if event.kind == "packet" and event.data["fate"] != "delayed":
             by = "" if event.data["by"] == event.data["fate"] else f" ({event.data['by']})"
             key = (event.data["from"], _known(bytes.fromhex(event.data["head"])))
             fates[key].append(f"{event.data['fate']} on its way to {event.data['to']}{by}")

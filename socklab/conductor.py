@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from socklab import causes, faults
+from socklab import causes, faults, page
 from socklab.agents import Agent
 from socklab.backends import (
     IMAGES,
@@ -29,6 +29,7 @@ from socklab.backends import (
     Node,
 )
 from socklab.capture import Capture
+from socklab.diagram import drawn
 from socklab.dialect import CHUNKS, PLAIN
 from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
@@ -247,6 +248,7 @@ class _Play:
                 self.links.close()
                 await _unhurried(lab.stop())
             self.history.close()
+            self._write_report()
         if missing:
             result = replace(result, notes=(*result.notes, missing))
         if self.history.write_error and result.verdict is Verdict.PASS:
@@ -357,7 +359,8 @@ class _Play:
 
     def _result(self, verdict: Verdict, reason: str = "", failure: Failure | None = None) -> Result:
         line = int(failure.where.rpartition(":")[2]) if failure else (self._step.line if self._step else 0)
-        self._record("verdict", verdict=str(verdict), reason=reason, line=line)
+        told = {k: getattr(failure, k) for k in ("expected", "got", "cause")} if failure else {}
+        self._record("verdict", verdict=str(verdict), reason=reason, line=line, **told)
         self._over = True
         self._write_logs()
         return Result(
@@ -369,6 +372,16 @@ class _Play:
             folder=self.folder,
             events=self.history.events,
         )
+
+    def _write_report(self) -> None:
+        """The drawing of what happened, beside its history, also of a play that was broken off."""
+        events = self.history.events
+        if self.folder is None or not 1 < len(events) <= page.MOST:
+            return
+        try:
+            (self.folder / "report.html").write_text(page.report(drawn(events)), encoding="utf-8")
+        except OSError:
+            pass  # the disk is full: the history says so
 
     def _keep_traceback(self) -> str:
         import traceback
@@ -537,7 +550,7 @@ class _Play:
         facts = {k: v for k, v in message.items() if k not in ("event", "t", "node")}
         for end in ("from", "to"):
             facts[end] = self._host_of(message[end], message["node"])
-        self._record("wire", t=message["t"], **facts)
+        self._record(message["event"], t=message["t"], **facts)
 
     def _host_of(self, address: str, seen_by: str) -> str:
         """What the host with this address is called; somebody outside the lab by the address itself."""

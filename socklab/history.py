@@ -16,13 +16,14 @@ What kinds there are, and what their `data` holds:
     log         stream, text      signalled  signal, group                    servers
     unplugged, plugged                            hosts whose interfaces are gone, are there again
     fault       links: {"a→b": "loss 10%, …"}      the link faults in force from here on; empty: none
-    packet      from, to, fate: dropped | duplicated | corrupted | overtaken, by (the fault), ordinal, size, what, head (hex)
+    packet      from, to, fate: dropped | duplicated | corrupted | overtaken | delayed, by (the fault), ordinal, size, what, head (hex)
     wire        from, to (hosts, or addresses), words (SYN, RST, retransmission, …), sport, dport, seq, ack, window, what
+    segment     from, to, sport, dport, seq, size      when a packet with something in it left: the first of them only
     sockets     peer (or listen), state, send-q, recv-q, accept-queue      what a node's kernel said of a socket
     holdings    descriptors, threads, children, zombies, memory (bytes)      what a server's process and those below it hold
     counted     links: {"a→b": {asked, seen, dropped, …}}      what the gates counted, at the end
     note        text              remarks of the lab itself
-    verdict     verdict, reason, line                                         the last event
+    verdict     verdict, reason, line; of a failure also expected, got, cause  the last event
 """
 
 from __future__ import annotations

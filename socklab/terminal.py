@@ -8,12 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from socklab import holdings
-from socklab.history import Event, from_wire
-from socklab.matching import shown
+from socklab.history import Event
 from socklab.report import Found, Item, Report
-from socklab.sockets import told
 from socklab.verdict import Result, Verdict
+from socklab.words import counted, in_words, safe
 
 _COLOURS = {Verdict.PASS: "32", Verdict.FAIL: "1;31", Verdict.ERROR: "1;35", Verdict.SKIP: "33"}
 
@@ -59,13 +57,6 @@ def relative(path: Path, root: Path | None = None) -> Path:
         return path.resolve().relative_to((root or Path.cwd()).resolve())
     except ValueError:
         return path
-
-
-def safe(text: str) -> str:
-    """A text that cannot drive the terminal."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text
-    )
 
 
 def summary(
@@ -226,7 +217,7 @@ def transcript(events: Iterable[Event], colour: bool = False) -> Iterator[str]:
         elif event.kind == "step":
             if event.data["phase"] == "begin":
                 yield paint(f"{at}{event.data['line']:>3}: {safe(str(event.data['text']))}", "1", colour)
-        elif text := _event_text(event):
+        elif text := in_words(event):
             who, what = text
             yield f"{at}     {who:<18} {what}"
 
@@ -254,100 +245,6 @@ def columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     widths = [max(len(cell) for cell in column) for column in zip(*listed, strict=True)]
     for row in listed:
         yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-
-
-def counted(link: str, of: Mapping[str, Any]) -> str:
-    """What a gate counted on a link: `alice→server: loss 10% asked, 31 of 296 dropped`."""
-    parts = [
-        f"{of[what]} {what}"
-        for what in ("dropped", "refused", "delayed", "duplicated", "reordered", "corrupted")
-        if of.get(what)
-    ]
-    if of.get("delayed"):
-        parts.append(f"by {of['held'] / of['delayed'] * 1e3:.1f} ms, at most {of['late'] * 1e3:.1f} ms late")
-    asked = f"{of['asked']} asked, " if of.get("asked") else ""
-    packets = "1 packet" if of["seen"] == 1 else f"{of['seen']} packets"
-    return f"{link}: {asked}of {packets} {', '.join(parts) or 'all passed'}"
-
-
-def _event_text(event: Event) -> tuple[str, str] | None:
-    """Who → whom, and what; None for events that tell a person nothing more."""
-    node, data = event.node, event.data
-    match event.kind:
-        case "received":
-            return f"{node} ←", shown(event.content, 90)
-        case "sent":
-            chunks = data["chunks"]
-            first = from_wire({**chunks[0], "repeat": min(int(chunks[0].get("repeat", 1)), 100)})
-            pieces = f" … in {len(chunks)} pieces" if len(chunks) > 1 else ""
-            size = f" … ({data['size']} bytes)" if data["size"] > 60 else ""
-            return f"{node} →", f"{shown(first[:60])}{pieces or size}"
-        case "connected" if data.get("protocol") == "udp":
-            return f"{node}", f"has a socket, {_endpoint(data.get('local'))}; nobody knows of it yet"
-        case "connected":
-            return (
-                f"{node} →",
-                f"connected, {_endpoint(data.get('local'))} to {_endpoint(data.get('remote'))}",
-            )
-        case "refused":
-            return f"{node} →", f"connect failed: {data['error']}"
-        case "eof":
-            return f"{node} ←", "end of file (FIN)"
-        case "reset":
-            return f"{node} ←", "connection reset (RST)"
-        case "error":
-            return f"{node} ←", f"error: {data.get('error')}"
-        case "half-closed" | "closed" | "aborted" | "stalled" | "reading":
-            return f"{node}", event.kind
-        case "set":
-            return f"{node}", "set " + ", ".join(f"{k}={v}" for k, v in data["options"].items())
-        case "log":
-            return f"{node} log", safe(str(data["text"]))
-        case "spawned":
-            return f"{node}", f"started, process {data['pid']}"
-        case "ready":
-            return f"{node}", f"ready: {data['protocol']} {data['address']}" + (
-                f":{data['port']}" if data["port"] else ""
-            )
-        case "exited":
-            return (
-                f"{node}",
-                f"ended {'by signal ' + str(-data['status']) if data['status'] < 0 else 'with status ' + str(data['status'])}",
-            )
-        case "packet":
-            by = "" if data["by"] == data["fate"] else f" ({data['by']})"
-            return f"{data['from']} → {data['to']}", f"packet {data['fate']}{by}: {safe(str(data['what']))}"
-        case "wire":
-            return (
-                f"{data['from']} ⇢ {data['to']}",
-                f"wire: {' '.join(data['words'])} ({safe(str(data['what']))})",
-            )
-        case "sockets":
-            whose = "listening socket" if data["peer"] == "listen" else f"socket to {data['peer']}"
-            return f"{node}", f"kernel: {whose} {told(data)}"
-        case "holdings":
-            return f"{node}", f"holds {holdings.told(data)}"
-        case "counted":
-            return "packets", "; ".join(counted(link, of) for link, of in data["links"].items())
-        case "signalled":
-            return f"{node}", f"{data['signal']}"
-        case "fault":
-            links = data["links"]
-            return "links", ", ".join(f"{link}: {kind}" for link, kind in links.items()) or "all whole"
-        case "unplugged" | "plugged":
-            return node, event.kind
-        case "note":
-            return node or "lab", f"note: {safe(str(data['text']))}"
-        case "verdict":
-            return "verdict", f"{data['verdict']} {safe(str(data['reason']))}".rstrip()
-    return None
-
-
-def _endpoint(value: object) -> str:
-    if isinstance(value, list) and len(value) >= 2:
-        host, port = value[0], value[1]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
-    return str(value) if value else "?"
 
 
 def error(text: str) -> None:

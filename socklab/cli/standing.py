@@ -134,14 +134,14 @@ def _restart(arguments: argparse.Namespace) -> int:
 
 def _logs(arguments: argparse.Namespace) -> int:
     """The last lines that a server of the standing lab printed."""
-    from socklab import standing, terminal
+    from socklab import standing, words
 
     try:
         answer = standing.ask(compose_of(arguments), {"do": "logs", "service": arguments.service})
     except troubles() as exc:
         return told(exc)
     for line in answer["lines"]:
-        print(terminal.safe(line))
+        print(words.safe(line))
     return OK
 
 

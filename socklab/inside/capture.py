@@ -9,7 +9,8 @@ Packets are read from a ring that the kernel shares with us (packet(7), TPACKET_
     {"id": 2, "do": "sync"}                               all that was on the wire by now has been told
     {"id": 3, "do": "count"}                              {"packets": {"node device": n}, "lost": n}
 
-and on its own it tells {"event": "packets", "node": …, "device": …, "data": BASE64 of records} and {"event": "wire", …}.
+and on its own it tells {"event": "packets", "node": …, "device": …, "data": BASE64 of records}, {"event": "wire", …} of what TCP does,
+and {"event": "segment", …} of the first packets that carry something.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from socklab.inside.orders import Orders
-from socklab.inside.packets import Packet, described
+from socklab.inside.packets import TCP, UDP, Packet, described, parse
 from socklab.inside.tcp import Watcher
 
 RECORD = struct.Struct("<QIHBx")
@@ -37,6 +38,7 @@ IN, OUT = 1, 2
 FRAME = 2048  # bytes of the ring for one packet, its headers included
 RING = 16 << 20  # bytes: 8192 packets may wait for us, 0.4 s at 20,000 a second
 BATCH = 256  # packets that are told at once
+TOLD = 2_000  # packets with something in them whose moment is told, of one tap: enough to be looked at one by one
 
 _BLOCK = 1 << 17
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _V2, _IGNORE_OUTGOING = 263, 5, 6, 10, 1, 23
@@ -74,6 +76,7 @@ class Tap:
         self.ports = ports
         self.at = 0
         self.watcher = Watcher()
+        self.told = 0
         self.lost = 0
 
     def read(self, captured: frozenset[bytes]) -> tuple[dict[Interface, list[bytes]], list[dict[str, Any]]]:
@@ -104,9 +107,31 @@ class Tap:
                     records.setdefault(whose, []).append(record + data)
                     if found:
                         events.append(_told(t, whose[0], *found, data[14:]))
+                    elif sent and self.told < TOLD:
+                        events += self.moment(t, whose[0], data[14:])
             _header.pack_into(ring, place, _KERNEL, 0, 0, 0, 0, 0, 0)
             self.at = (self.at + 1) % (RING // FRAME)
         return records, events
+
+    def moment(self, t: int, node: str, data: bytes) -> list[dict[str, Any]]:
+        """When a packet with something in it left."""
+        packet = parse(data)
+        if packet is None or packet.protocol not in (TCP, UDP) or not packet.sport or not packet.size:
+            return []
+        self.told += 1
+        ends = {"from": _text(packet.source), "to": _text(packet.target)}
+        ports = {"sport": packet.sport, "dport": packet.dport}
+        return [
+            {
+                "event": "segment",
+                "t": t,
+                "node": node,
+                **ends,
+                **ports,
+                "seq": packet.seq,
+                "size": packet.size,
+            }
+        ]
 
     def count(self) -> int:
         """How many packets did not fit into the ring. The kernel's count begins anew each time that it is read."""

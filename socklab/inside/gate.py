@@ -10,7 +10,8 @@ Orders are JSON lines, answered with their `id`:
     {"id": 2, "do": "put", "rules": TEXT, "links": {MARK: {"name": …, "key": …, "faults": {…}}}}
     {"id": 3, "do": "count"}                    {"links": {name: counts}, "lost": packets that the gate itself lost}
 
-and on its own it tells {"event": "packet", …} of each packet that was lost, doubled, damaged, or overtaken.
+and on its own it tells {"event": "packet", …} of each packet that was lost, doubled, damaged, or overtaken,
+and of the first that were delayed, at the moment at which they go on.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from socklab.inside.packets import described, parse, with_checksum
 MARK = 0x5AB10000  # of packets that are ours to judge; the lower half tells the link
 _MARKS = 0xFFFF0000
 QUEUE, GROUP = 0, 71
+DELAYS = 1_000  # of one link whose end is told
 TOLD = 10_000  # packets of one link that are told one by one; then they are only counted
 _RAW = 255  # IPPROTO_RAW: the header is ours (raw(7))
 _IPV6 = 0x86DD  # ETH_P_IPV6
@@ -265,6 +267,10 @@ class Gate:
                 counts.delayed += 1
                 counts.held += waited
                 counts.late = max(counts.late, now - packet.due)
+                if counts.delayed <= DELAYS:
+                    self.tell(
+                        packet.mark, packet.held.data, packet.held.size, "delayed", "delay", packet.ordinal
+                    )
             if packet.copy:
                 copies.append(packet.copy)
         queue.flush()

@@ -138,4 +138,4 @@ def test_no_capture_leaves_only_the_history(tmp_path: Path) -> None:
     )
 
     assert result.folder is not None
-    assert sorted(p.name for p in result.folder.iterdir()) == ["history.jsonl", "server.log"]
+    assert sorted(p.name for p in result.folder.iterdir()) == ["history.jsonl", "report.html", "server.log"]

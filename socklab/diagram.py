@@ -1,0 +1,432 @@
+"""A history as a drawing: lanes, arrows that take time, bands, lifetimes. Pure: made of events as they come, and of nothing else.
+
+    events ── Drawing.feed ──▶ marks ──▶ the page (report.html, and live), SVG, Mermaid
+
+A mark is a dict that JSON can carry. Each has an `id`; one that comes again under the same id replaces the one before. Times are
+nanoseconds from the beginning of the play. What marks there are:
+
+    play      title, about, text (of the scenario), path, service, backend                                  one
+    lane      title, role: client | server | worker | wire, of (the server whose worker it is)
+    step      path, line, verb, text, start, end (null: it goes on), phase: begin | end | failed
+    arrow     source, target (lanes), start, end (null: not known), what: data | datagram | SYN | FIN | …, text, size,
+              fate (dropped, refused, corrupted, …), by, sure (both times are known), step
+    life      lane, peer, start, end, how: eof | reset | closed | …        one connection of a client
+    band      source, target, start, end, text                            a fault of a link
+    point     lane, at, what, text, bad, step                           log lines, deaths, options set, …
+    verdict   at, verdict, reason, line, expected, got, cause
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from socklab.history import Event, from_wire
+from socklab.inside.packets import parse
+from socklab.matching import shown
+from socklab.words import in_words
+
+Mark = dict[str, Any]
+
+TEXT = 400  # characters of a message that a drawing carries
+_ENDS = {"eof": "eof", "reset": "reset", "closed": "closed", "aborted": "aborted", "error": "error"}
+_SERVES = re.compile(r"\bconnected (?P<peer>\S+:\d+) .*?\b(?P<kind>thread|process)=(?P<worker>\S+)")
+"""What our servers log of a connection that a thread or a process of its own serves."""
+_STAMP = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} ")
+_BAD = re.compile(r"(?i)traceback|\w+(?:error|exception):|panic|fatal|segmentation")
+
+
+@dataclass
+class _Packets:
+    """What is known of the packets of one socket of a client."""
+
+    first: dict[bool, int] = field(default_factory=dict)
+    """True: of what the client sends, False: of what comes to it → the sequence number of its first byte."""
+    left: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=512))
+    """Of what comes to it: sequence number, size, when it left the server."""
+
+    def offset(self, out: bool, seq: int) -> int:
+        """Where in its stream a sequence number stands; -1: not known."""
+        return (seq - self.first[out]) % (1 << 32) if out in self.first else -1
+
+
+@dataclass
+class _Connection:
+    """A client's socket, and the messages that are the bytes of its two streams."""
+
+    life: Mark
+    datagrams: bool
+    packets: _Packets
+    local: str = ""
+    lane: str = "server"
+    """Where its messages go: to the server, or to the worker that serves it."""
+    covered: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    """Bytes that messages have covered, out and back."""
+    sent: deque[tuple[int, int, Mark]] = field(default_factory=lambda: deque(maxlen=512))
+    got: deque[tuple[int, int, Mark]] = field(default_factory=lambda: deque(maxlen=512))
+    """First byte, the one behind the last, and the arrow that stands for them."""
+
+
+class Drawing:
+    """What has been drawn so far. A pure function of the events fed to it."""
+
+    def __init__(self) -> None:
+        self.marks: dict[str, Mark] = {}
+        self._start: int | None = None
+        self._changed: dict[str, Mark] = {}
+        self._count = 0
+        self._open: list[Mark] = []
+        """Steps that go on."""
+        self._hosts: dict[str, str] = {}
+        """Node → the first of those that share its address."""
+        self._connections: dict[str, _Connection] = {}
+        """The newest of each client."""
+        self._packets: dict[tuple[str, int], _Packets] = {}
+        """By host and port."""
+        self._under_way: dict[tuple[str, int, int], Mark] = {}
+        """Host, port, sequence number → a packet of which is not known yet when it arrives, or whether."""
+        self._bands: dict[str, Mark] = {}
+        self._echoes = False
+        self._workers: dict[str, str] = {}
+        """Address of a client → the worker that said it serves it."""
+
+    def feed(self, event: Event) -> list[Mark]:
+        """Draw one event more. The marks that are new or have changed."""
+        if self._start is None:
+            self._start = event.t
+        at = event.t - self._start
+        draw = getattr(self, "_draw_" + event.kind.replace("-", "_"), None)
+        if draw is not None:
+            draw(at, event)
+        elif event.node and (text := _words(event)):
+            self._point(at, event.node, event.kind, text)
+        changed = list(self._changed.values())
+        self._changed.clear()
+        return changed
+
+    # marks
+
+    def _put(self, mark: str, id: str = "", **data: Any) -> Mark:
+        if not id:
+            self._count += 1
+            id = f"{mark}{self._count}"
+        made = {"id": id, "mark": mark, **data}
+        self.marks[id] = self._changed[id] = made
+        return made
+
+    def _change(self, mark: Mark, **data: Any) -> None:
+        mark.update(data)
+        self._changed[mark["id"]] = mark
+
+    def _lane(self, name: str) -> str:
+        if f"lane:{name}" not in self.marks:
+            self._put("lane", f"lane:{name}", name=name, title=name, role="client", of="", address="")
+        return name
+
+    def _step(self) -> str:
+        """The step during which this happens: the one that began last of those that go on."""
+        return self._open[-1]["id"] if self._open else ""
+
+    def _point(self, at: int, lane: str, what: str, text: str, bad: bool = False) -> Mark:
+        self._lane(lane)
+        return self._put("point", lane=lane, at=at, what=what, text=_cut(text), bad=bad, step=self._step())
+
+    def _arrow(
+        self,
+        source: str,
+        target: str,
+        start: int | None,
+        end: int | None,
+        what: str,
+        text: str,
+        size: int = 0,
+        **more: Any,
+    ) -> Mark:
+        self._lane(source)
+        self._lane(target)
+        data: Mark = {
+            "source": source,
+            "target": target,
+            "start": start,
+            "end": end,
+            "what": what,
+            "size": size,
+        }
+        data |= {"text": _cut(text), "fate": "", "by": "", "step": self._step(), **more}
+        return self._put("arrow", **data)
+
+    # the play and its steps
+
+    def _draw_play(self, at: int, event: Event) -> None:
+        data = event.data
+        hosts: dict[str, str] = {}
+        known = {k: str(data.get(k, "")) for k in ("title", "path", "service", "backend", "framing")}
+        self._echoes = known["framing"] == "stream"
+        self._put("play", "play", **known, text=str(data.get("scenario", "")), values=data.get("values", {}))
+        nodes: dict[str, Any] = data.get("nodes", {})
+        self._hosts = {name: hosts.setdefault(str(address), name) for name, address in nodes.items()}
+        servers = [n for n in nodes if n == "server" or n in data.get("services", ())]
+        clients = [n for n in nodes if n not in servers]
+        half = (len(clients) + 1) // 2
+        for name in [*clients[:half], *servers, *clients[half:]]:
+            title = f"{name} ({known['service']})" if name == "server" and known["service"] else name
+            role = "server" if name in servers else "client"
+            self._put(
+                "lane", f"lane:{name}", name=name, title=title, role=role, of="", address=str(nodes[name])
+            )
+
+    def _draw_step(self, at: int, event: Event) -> None:
+        data = event.data
+        phase = data["phase"]
+        if phase == "begin":
+            known = {k: data[k] for k in ("path", "line", "verb", "text")}
+            step = self._put(
+                "step", **known, start=at, end=None, phase="begin", depth=str(data["path"]).count(".")
+            )
+            self._open.append(step)
+            return
+        open_step = next((s for s in reversed(self._open) if s["path"] == data["path"]), None)
+        if open_step is not None:
+            self._open.remove(open_step)
+            self._change(open_step, end=at, phase=phase)
+
+    def _draw_verdict(self, at: int, event: Event) -> None:
+        known = {k: event.data.get(k, "") for k in ("verdict", "reason", "line", "expected", "got", "cause")}
+        self._put("verdict", "verdict", at=at, **known)
+        for mark in [*self._bands.values(), *(c.life for c in self._connections.values())]:
+            if mark["end"] is None:
+                self._change(mark, end=at)
+
+    # clients
+
+    def _draw_connected(self, at: int, event: Event) -> None:
+        client = self._lane(event.node)
+        self._end_of(client, at, "closed")
+        host, port, *_ = event.data.get("local") or ["", 0]
+        number = event.data.get("connection", 1)
+        life = self._put("life", lane=client, peer="server", start=at, end=None, how="", number=number)
+        datagrams = event.data.get("protocol") == "udp"
+        connection = _Connection(life, datagrams, self._of_socket(client, int(port)), f"{host}:{port}")
+        self._connections[client] = connection
+        if worker := self._workers.pop(connection.local, ""):
+            self._served_by(worker, client)
+        self._point(at, client, "connected", _words(event))
+
+    def _draw_refused(self, at: int, event: Event) -> None:
+        text = f"connect failed: {event.data.get('error', '')}"
+        self._arrow(
+            event.node, "server", at, at, "connect", text, fate="refused", by=str(event.data.get("error"))
+        )
+
+    def _draw_sent(self, at: int, event: Event) -> None:
+        connection = self._connections.get(event.node)
+        to = str(event.data.get("to", "server"))
+        target = connection.lane if connection and to == "server" else to
+        chunks = event.data["chunks"]
+        datagrams = connection is not None and connection.datagrams
+        there = self._arrival(event.node, to, at)
+        if datagrams:
+            for chunk in chunks:
+                content = from_wire({**chunk, "repeat": 1})
+                for _ in range(min(int(chunk.get("repeat", 1)), 100)):
+                    text = shown(content, TEXT)
+                    arrow = self._arrow(event.node, target, at, there, "datagram", text, len(content))
+                    self._cover(connection, True, len(content), arrow)
+            return
+        first = (
+            from_wire({**chunks[0], "repeat": min(int(chunks[0].get("repeat", 1)), 100)}) if chunks else b""
+        )
+        size = int(event.data.get("size", len(first)))
+        more = f" … {size} bytes" if size > len(first) else ""
+        pieces = f" in {len(chunks)} pieces" if len(chunks) > 1 else ""
+        arrow = self._arrow(event.node, target, at, there, "data", shown(first, TEXT) + more + pieces, size)
+        self._cover(connection, True, size, arrow)
+
+    def _draw_received(self, at: int, event: Event) -> None:
+        connection = self._connections.get(event.node)
+        content = event.content
+        # A line of a chat comes from everywhere; an echo from whoever serves this client.
+        source = connection.lane if connection and self._echoes else "server"
+        what = "datagram" if connection is not None and connection.datagrams else "data"
+        arrow = self._arrow(source, event.node, None, at, what, shown(content, TEXT), len(content))
+        self._cover(connection, False, len(content), arrow)
+
+    def _ended(self, at: int, event: Event) -> None:
+        """The peer, the network or the client itself ended a connection."""
+        bad = event.kind in ("reset", "error")
+        self._point(at, event.node, event.kind, _words(event), bad=bad)
+        self._end_of(event.node, at, _ENDS[event.kind])
+
+    _draw_eof = _draw_reset = _draw_closed = _draw_aborted = _draw_error = _ended
+
+    def _end_of(self, client: str, at: int, how: str) -> None:
+        connection = self._connections.get(client)
+        if connection is not None and connection.life["end"] is None:
+            self._change(connection.life, end=at, how=how)
+
+    # messages, and the packets that carry them
+
+    def _cover(self, connection: _Connection | None, out: bool, size: int, arrow: Mark) -> None:
+        """A message is the next bytes of its stream. Packets that bring it may be known already."""
+        if connection is None:
+            return
+        begin = connection.covered[out]
+        connection.covered[out] = begin + size
+        (connection.sent if out else connection.got).append((begin, begin + size, arrow))
+        if not out:
+            self._claim(connection)
+
+    def _claim(self, connection: _Connection) -> None:
+        """Give messages that came the moment at which their first packet left."""
+        packets = connection.packets
+        for begin, end, arrow in connection.got:
+            if arrow["start"] is not None:
+                continue
+            for segment in packets.left:
+                seq, size, left = segment
+                offset = packets.offset(False, seq)
+                mine = size == end - begin if connection.datagrams else offset <= begin < offset + size
+                if mine and left <= arrow["end"]:
+                    self._change(arrow, start=left, sure=True)
+                    if connection.datagrams:
+                        packets.left.remove(segment)
+                    break
+
+    def _of_socket(self, host: str, port: int) -> _Packets:
+        return self._packets.setdefault((self._hosts.get(host, host), port), _Packets())
+
+    def _connection(self, packets: _Packets) -> _Connection | None:
+        return next((c for c in self._connections.values() if c.packets is packets), None)
+
+    def _draw_segment(self, at: int, event: Event) -> None:
+        """A packet with something in it left for a client."""
+        data = event.data
+        packets = self._of_socket(data["to"], data["dport"])
+        packets.left.append((data["seq"], data["size"], at))
+        if connection := self._connection(packets):
+            self._claim(connection)
+
+    def _draw_wire(self, at: int, event: Event) -> None:
+        data = event.data
+        words = [str(word) for word in data["words"]]
+        source, target = str(data["from"]), str(data["to"])
+        if "SYN" in words:
+            self._of_socket(source, data["sport"]).first[True] = (data["seq"] + 1) % (1 << 32)
+        if "SYN-ACK" in words:
+            self._of_socket(target, data["dport"]).first[False] = (data["seq"] + 1) % (1 << 32)
+        known = {m["name"] for m in self.marks.values() if m["mark"] == "lane"}
+        if words and words != ["window-open"] and {source, target} <= known:
+            text = _packet_words(words, str(data["what"]))
+            there = self._arrival(source, target, at)
+            arrow = self._arrow(source, target, at, there, words[0], text, wire=True)
+            if there is None:
+                self._under_way[self._hosts.get(source, source), data["sport"], data["seq"]] = arrow
+
+    def _draw_packet(self, at: int, event: Event) -> None:
+        """What became of a packet that did not just pass: of the message that it carries, or by itself."""
+        data = event.data
+        source, target, fate, by = (str(data[k]) for k in ("from", "to", "fate", "by"))
+        packet = parse(bytes.fromhex(data["head"]))
+        arrow = None
+        if packet is not None and packet.sport:
+            host = self._hosts.get(source, source)
+            arrow = self._under_way.pop((host, packet.sport, packet.seq), None)
+            packets = self._packets.get((host, packet.sport))
+            connection = self._connection(packets) if packets is not None else None
+            if arrow is None and packets is not None and connection is not None and packet.size:
+                offset = packets.offset(True, packet.seq)
+                for begin, end, sent in connection.sent:
+                    mine = packet.size == end - begin if connection.datagrams else begin <= offset < end
+                    if mine and not sent["fate"] and sent["end"] is None:
+                        arrow = sent
+                        break
+        if fate == "delayed":
+            if arrow is not None:
+                self._change(arrow, end=at, sure=True)
+        elif arrow is not None:
+            self._change(arrow, fate=fate, by=by)
+        else:
+            self._arrow(source, target, at, None, "packet", str(data["what"]), fate=fate, by=by, wire=True)
+
+    def _arrival(self, source: str, target: str, at: int) -> int | None:
+        """When something that leaves now will be there: at once where the link is whole; else it is not known yet."""
+        return None if f"{source}→{target}" in self._bands else at
+
+    # links
+
+    def _draw_fault(self, at: int, event: Event) -> None:
+        links: dict[str, str] = event.data["links"]
+        for link, band in list(self._bands.items()):
+            if links.get(link) != band["text"]:
+                self._change(band, end=at)
+                del self._bands[link]
+        for link, text in links.items():
+            if link not in self._bands:
+                source, _, target = link.partition("→")
+                self._bands[link] = self._put(
+                    "band", source=source, target=target, start=at, end=None, text=str(text)
+                )
+
+    # servers
+
+    def _draw_log(self, at: int, event: Event) -> None:
+        text = _STAMP.sub("", str(event.data["text"]))
+        lane = self._lane(event.node)
+        if found := _SERVES.search(text):
+            worker = f"{found['kind']} {found['worker']}"
+            if f"lane:{worker}" not in self.marks:
+                self._put(
+                    "lane", f"lane:{worker}", name=worker, title=worker, role="worker", of=lane, address=""
+                )
+            self._serves(found["peer"], worker)
+            lane = worker
+        self._point(at, lane, "log", text, bad=bool(_BAD.search(text)))
+
+    def _serves(self, peer: str, worker: str) -> None:
+        client = next((name for name, c in self._connections.items() if c.local == peer), "")
+        if client:
+            self._served_by(worker, client)
+        else:
+            self._workers[peer] = worker  # it will be told that it is connected
+
+    def _served_by(self, worker: str, client: str) -> None:
+        self._connections[client].lane = worker
+        lane = self.marks[f"lane:{worker}"]
+        self._change(lane, title=f"{client}'s {worker.split(' ')[0]}")
+
+    def _draw_exited(self, at: int, event: Event) -> None:
+        self._point(at, event.node, "exited", _words(event), bad=not event.data.get("expected"))
+
+    def _draw_note(self, at: int, event: Event) -> None:
+        lane = event.node or next((m["name"] for m in self.marks.values() if m["mark"] == "lane"), "")
+        if lane:
+            self._point(at, lane, "note", str(event.data["text"]))
+
+    def _draw_counted(self, at: int, event: Event) -> None:
+        self._put("counted", "counted", at=at, links=event.data["links"])
+
+
+def drawn(events: Iterable[Event]) -> list[Mark]:
+    """All marks of a history, in the order in which they were begun."""
+    drawing = Drawing()
+    for event in events:
+        drawing.feed(event)
+    return list(drawing.marks.values())
+
+
+def _words(event: Event) -> str:
+    said = in_words(event)
+    return said[1] if said else ""
+
+
+def _packet_words(words: list[str], what: str) -> str:
+    """`SYN`; `retransmission, 12 bytes "hello"`."""
+    rest = what.removeprefix("TCP").strip()
+    return ", ".join([" ".join(words), rest] if rest and rest not in ("ACK", *words) else [" ".join(words)])
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT else text[:TEXT] + "…"
