@@ -32,11 +32,13 @@ from socklab.words import in_words
 Mark = dict[str, Any]
 
 TEXT = 400  # characters of a message that a drawing carries
+KEPT = 32  # messages and packets of one connection among which those that belong together are looked for
 _ENDS = {"eof": "eof", "reset": "reset", "closed": "closed", "aborted": "aborted", "error": "error"}
 _SERVES = re.compile(r"\bconnected (?P<peer>\S+:\d+) .*?\b(?P<kind>thread|process)=(?P<worker>\S+)")
 """What our servers log of a connection that a thread or a process of its own serves."""
+_SIZE = re.compile(r"(\d+) bytes")
 _STAMP = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} ")
-_BAD = re.compile(r"(?i)traceback|\w+(?:error|exception):|panic|fatal|segmentation")
+_BAD = re.compile(r"(?i)traceback|(?:error|exception):|panic|fatal|segmentation")
 
 
 @dataclass
@@ -45,7 +47,7 @@ class _Packets:
 
     first: dict[bool, int] = field(default_factory=dict)
     """True: of what the client sends, False: of what comes to it → the sequence number of its first byte."""
-    left: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=512))
+    left: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=KEPT))
     """Of what comes to it: sequence number, size, when it left the server."""
 
     def offset(self, out: bool, seq: int) -> int:
@@ -65,8 +67,8 @@ class _Connection:
     """Where its messages go: to the server, or to the worker that serves it."""
     covered: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     """Bytes that messages have covered, out and back."""
-    sent: deque[tuple[int, int, Mark]] = field(default_factory=lambda: deque(maxlen=512))
-    got: deque[tuple[int, int, Mark]] = field(default_factory=lambda: deque(maxlen=512))
+    sent: deque[tuple[int, int, Mark]] = field(default_factory=lambda: deque(maxlen=KEPT))
+    got: deque[tuple[int, int, Mark]] = field(default_factory=lambda: deque(maxlen=KEPT))
     """First byte, the one behind the last, and the arrow that stands for them."""
 
 
@@ -277,23 +279,29 @@ class Drawing:
         connection.covered[out] = begin + size
         (connection.sent if out else connection.got).append((begin, begin + size, arrow))
         if not out:
-            self._claim(connection)
+            self._claim(connection, begin, begin + size, arrow)
 
-    def _claim(self, connection: _Connection) -> None:
-        """Give messages that came the moment at which their first packet left."""
+    def _claim(self, connection: _Connection, begin: int, end: int, arrow: Mark) -> None:
+        """Give a message that came the moment at which the packet with its first byte left: the last such, if it was sent again."""
         packets = connection.packets
-        for begin, end, arrow in connection.got:
-            if arrow["start"] is not None:
-                continue
-            for segment in packets.left:
-                seq, size, left = segment
-                offset = packets.offset(False, seq)
-                mine = size == end - begin if connection.datagrams else offset <= begin < offset + size
-                if mine and left <= arrow["end"]:
-                    self._change(arrow, start=left, sure=True)
-                    if connection.datagrams:
-                        packets.left.remove(segment)
-                    break
+        for segment in reversed(packets.left):
+            seq, size, left = segment
+            offset = packets.offset(False, seq)
+            mine = size == end - begin if connection.datagrams else 0 <= offset <= begin < offset + size
+            if mine and left <= arrow["end"] and (arrow["start"] is None or left > arrow["start"]):
+                self._change(arrow, start=left, sure=True)
+                if connection.datagrams:
+                    packets.left.remove(segment)
+                return
+
+    def _left(self, host: str, port: int, seq: int, size: int, at: int) -> None:
+        """A packet with something in it left for a client; what it brought may have been told before it."""
+        packets = self._of_socket(host, port)
+        packets.left.append((seq, size, at))
+        if connection := self._connection(packets):
+            for begin, end, arrow in list(connection.got):
+                if not connection.datagrams or arrow["start"] is None:
+                    self._claim(connection, begin, end, arrow)
 
     def _of_socket(self, host: str, port: int) -> _Packets:
         return self._packets.setdefault((self._hosts.get(host, host), port), _Packets())
@@ -302,12 +310,8 @@ class Drawing:
         return next((c for c in self._connections.values() if c.packets is packets), None)
 
     def _draw_segment(self, at: int, event: Event) -> None:
-        """A packet with something in it left for a client."""
         data = event.data
-        packets = self._of_socket(data["to"], data["dport"])
-        packets.left.append((data["seq"], data["size"], at))
-        if connection := self._connection(packets):
-            self._claim(connection)
+        self._left(data["to"], data["dport"], data["seq"], data["size"], at)
 
     def _draw_wire(self, at: int, event: Event) -> None:
         data = event.data
@@ -317,8 +321,11 @@ class Drawing:
             self._of_socket(source, data["sport"]).first[True] = (data["seq"] + 1) % (1 << 32)
         if "SYN-ACK" in words:
             self._of_socket(target, data["dport"]).first[False] = (data["seq"] + 1) % (1 << 32)
-        known = {m["name"] for m in self.marks.values() if m["mark"] == "lane"}
-        if words and words != ["window-open"] and {source, target} <= known:
+        if "retransmission" in words and (size := _SIZE.search(str(data["what"]))):
+            # A nanosecond later, so that the message and the packet that brings it have a row each.
+            self._left(target, data["dport"], data["seq"], int(size[1]), at + 1)
+        known = {f"lane:{source}", f"lane:{target}"} <= self.marks.keys()
+        if words and words != ["window-open"] and known:
             text = _packet_words(words, str(data["what"]))
             there = self._arrival(source, target, at)
             arrow = self._arrow(source, target, at, there, words[0], text, wire=True)
@@ -373,7 +380,7 @@ class Drawing:
     # servers
 
     def _draw_log(self, at: int, event: Event) -> None:
-        text = _STAMP.sub("", str(event.data["text"]))
+        text = _STAMP.sub("", str(event.data["text"])[: 2 * TEXT])
         lane = self._lane(event.node)
         if found := _SERVES.search(text):
             worker = f"{found['kind']} {found['worker']}"

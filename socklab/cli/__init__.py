@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from socklab import __version__
-from socklab.cli import judging, standing
+from socklab.cli import judging, seeing, standing
 from socklab.cli.common import (
     BROKEN,
     INTERRUPTED,
@@ -96,11 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     play.add_argument("-q", "--quiet", action="store_true", help="only failures and the summary")
     play.set_defaults(run=_play)
 
-    show = commands.add_parser("show", help="tell a recorded run again", description=_show.__doc__)
-    show.add_argument(
-        "folder", nargs="?", type=Path, metavar="RUN", help="a folder under runs/ (default: the newest)"
-    )
-    show.set_defaults(run=_show)
+    seeing.add_parsers(commands)
 
     new = commands.add_parser("new", help="begin a scenario of your own", description=_new.__doc__)
     new.add_argument("path", type=Path, metavar="FILE", help="where, like scenarios/chat/my-idea.yaml")
@@ -243,34 +239,6 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
             terminal.error(f"{arguments.results}: {exc.strerror}; name another file with --results")
             return BROKEN
     return exit_code((r.verdict for r in results), invalid=bool(selection.errors))
-
-
-def _show(arguments: argparse.Namespace) -> int:
-    """Tell a recorded run again, from its history.jsonl alone."""
-    from socklab import history, terminal
-
-    folder = arguments.folder
-    if folder is None:
-        runs = sorted(Path("runs").glob("*/history.jsonl"), key=lambda p: p.stat().st_mtime)
-        if not runs:
-            terminal.error("no run under runs/; play something first, or name a folder")
-            return USAGE
-        folder = runs[-1].parent
-    path = folder / "history.jsonl" if folder.is_dir() else folder
-    try:
-        events = history.read(path)
-    except OSError as exc:
-        terminal.error(f"{path}: {exc.strerror}; a run is a folder with a history.jsonl in it")
-        return USAGE
-    except ValueError as exc:
-        terminal.error(f"{exc}; is this a history.jsonl that socklab wrote?")
-        return USAGE
-    try:
-        print(*terminal.transcript(events, terminal.coloured(sys.stdout)), sep="\n")
-    except (KeyError, TypeError, AttributeError) as exc:
-        terminal.error(f"{path}: an event lacks {exc}; was it written by another version of socklab?")
-        return USAGE
-    return OK
 
 
 def _new(arguments: argparse.Namespace) -> int:

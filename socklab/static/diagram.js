@@ -387,15 +387,19 @@ class Diagram {
     // An arrow that began before may still be on its way; the longest tells how far to look back.
     let first = low;
     for (let i = low - 1; i >= 0 && i > low - 400; i--) if ((rows[i].end ?? 0) >= from) first = i;
-    const dense = rows.length > 1 && (ROW * this.zoom < 9 || this.visible(from, to) > 500);
+    const many = this.visible(from, to);
+    const dense = ROW * this.zoom < 9 || many > 160;
     const taken = new Set();
+    const grain = many > 2000 ? 3 : 1; // pixels
+    const stride = Math.max(1, Math.floor(many / 20000));
     let shown = 0;
     for (let i = first; i < rows.length; i++) {
       const mark = rows[i];
       if (timeOf(mark) > to) break;
+      if (stride > 1 && i % stride && !mark.fate && !mark.bad) continue;
       if (dense && mark !== this.selected && mark !== this.hovered) {
         // More than the eye can tell apart: one for each pixel and pair of lanes, bad ones first of all.
-        const key = (Math.round(this.y(timeOf(mark))) * 64 + (mark.mark === "arrow" ? store.place(mark.source) : 63)) * 64 + (store.place(mark.target ?? mark.lane) || 0);
+        const key = (Math.round(this.y(timeOf(mark)) / grain) * 4096 + (mark.mark === "arrow" ? store.place(mark.source) : 4095)) * 4096 + (store.place(mark.target ?? mark.lane) || 0);
         if (taken.has(key) && !mark.fate && !mark.bad) continue;
         taken.add(key);
       }
