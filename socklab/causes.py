@@ -129,6 +129,16 @@ class _Story:
             if e.kind == "sent" and not e.data.get("join")
         ]
 
+    def heard(self, line: _Line) -> list[str]:
+        """Who got a line; of a sender that is not to hear itself nothing is known."""
+        return [n for n in self.everyone if (self.dialect.echo or n != line.who) and _in(line, self.got(n))]
+
+    def unread(self, client: str) -> int | None:
+        """Bytes of a client that lay in the server's socket at the end; None where its kernel was not asked."""
+        seen = (e for e in reversed(self.events) if e.kind == "sockets" and e.node == "server")
+        mine = next((e for e in seen if e.data.get("peer") == client), None)
+        return int(mine.data.get("recv-q", 0)) if mine is not None else None
+
     @cached_property
     def lines(self) -> list[_Line]:
         """All lines that were said."""
@@ -306,11 +316,15 @@ def _a_thread_died(story: _Story) -> str:
     return f"a worker of the server failed: {error}" if error else ""
 
 
+_CLOSED = re.compile(r"(cut|reject)(,|$)")
+"""A fault that lets nothing through, from its beginning."""
+
+
 def _under_a_fault(story: _Story) -> str:
     links: dict[str, str] = next((e.data["links"] for e in reversed(story.events) if e.kind == "fault"), {})
     for client in story.clients:
         cut = [link for link in links if client in link.split("→") and "server" in link.split("→")]
-        if cut and any(word in links[cut[0]] for word in ("cut", "reject", "drop")):
+        if cut and _CLOSED.match(links[cut[0]]):
             return f"the link {cut[0].replace('→', ' → ')} is still under a fault ({links[cut[0]]}); heal it first?"
     return ""
 
@@ -545,12 +559,13 @@ def _stalled(story: _Story, but: str) -> list[str]:
     return [name for name, stalled in state.items() if stalled and name != but]
 
 
-def _cut_off(story: _Story, t: int) -> str:
-    """Who was behind a link fault at a time."""
+def _cut_off(story: _Story, t: int, but: str) -> str:
+    """Who else was behind a link that let nothing through at a time."""
     links: dict[str, str] = next(
         (e.data["links"] for e in reversed(story.events) if e.kind == "fault" and e.t <= t), {}
     )
-    return next((end for link in links for end in link.split("→") if end in story.everyone), "")
+    cut = [link.split("→") for link, fault in links.items() if _CLOSED.match(fault)]
+    return next((end for ends in cut for end in ends if end in story.everyone and end != but), "")
 
 
 def _blocked_by_another(story: _Story) -> str:
@@ -580,7 +595,9 @@ def _blocked_by_another(story: _Story) -> str:
         heard = any(e.kind == "received" and e.t > t for e in story.events)
         if heard or not here:
             continue
-        if silent:
+        if away := _cut_off(story, t, but=client):
+            return f"the server waits in send() to {away}, who is cut off, and everyone waits with it"
+        if silent and story.unread(client) != 0:
             return f"the server waits in recv() for {silent[0]}, who is silent, and does not serve {client} meanwhile"
     return ""
 
@@ -760,7 +777,7 @@ def _interleaved(story: _Story, client: str, got: list[bytes]) -> str:
             line.who for line in story.lines if line.text and (line.text in each or line.text[:60] in each)
         }
         if len(senders) > 1 and (long or len(each) > 2 * max(len(line.text) for line in story.lines)):
-            return "lines of different senders are mixed into one another: several threads send() on one socket without a lock"
+            return "lines of different senders are mixed into one another: pieces are passed on as recv() gives them, or several threads send() on one socket without a lock"
     return ""
 
 
@@ -799,7 +816,7 @@ def _not_to_itself(story: _Story, client: str, got: list[bytes]) -> str:
 def _passed_by(story: _Story, client: str, got: list[bytes]) -> str:
     """Others got a line, this client did not."""
     for line in _missing(story, client, got):
-        heard = [n for n in story.everyone if n != client and _in(line, story.got(n))]
+        heard = [n for n in story.heard(line) if n != client]
         if not heard:
             continue
         nodes: dict[str, str] = next((e.data["nodes"] for e in story.events if e.kind == "play"), {})
@@ -891,12 +908,14 @@ def _nobody_heard(story: _Story) -> str:
     for client in story.clients:
         missing = _missing(story, client, story.got(client)) if client in story.everyone else []
         for line in missing:
-            if any(_in(line, story.got(n)) for n in story.everyone):
+            if story.heard(line):
                 continue
             if others := _stalled(story, client):
                 return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
-            if (away := _cut_off(story, story.events[-1].t)) and away != client:
+            if away := _cut_off(story, story.events[-1].t, but=client):
                 return f"the server waits in send() to {away}, who is cut off, and everyone waits with it"
+            if story.unread(line.who) == 0 and not any(story.got(n) for n in story.everyone):
+                return f"the server reads what {line.who} says and sends it to nobody: is its list of clients empty?"
     return ""
 
 

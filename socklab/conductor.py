@@ -7,6 +7,7 @@ events, with a limit; nothing here sleeps for luck.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,7 @@ from socklab.sockets import Socket, as_seen
 from socklab.topology import Service, Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict, server_log
 
+FEW = 4  # clients of whom the server's kernel is asked when they got too little
 LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
 ETHERNET_SEGMENT = (
@@ -51,7 +53,8 @@ STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
 
 
 DAY = 86400.0
-NAMED_GAP = 0.1  # seconds for a server to take in a name: nothing tells when it has
+NAMED_GAP = 0.1  # seconds for a server to take in a name, or a line that it sends to nobody: nothing tells when it has
+SETTLED = 1.0  # seconds for a server to read a line that it sends to nobody
 LONG_GAP = JOIN_GRACE * 1.1  # seconds after which whoever connected has joined
 PROCESS_VERBS = {"kill", "stop", "pause", "continue", "restart", "steady"}
 
@@ -301,7 +304,7 @@ class _Play:
         return self.dialect.lacks(
             raw=any(p.text is None for p in payloads),
             cut=any(p.pieces for p in payloads),
-            quits=any(p.text == "quit" or b"quit\n" in p.raw for p in payloads),
+            quits=any(p.text == "quit" or re.search(rb"(?m)^quit\r?$", p.raw) for p in payloads),
         )
 
     @property
@@ -916,6 +919,21 @@ class _Play:
             if self.capture is not None and any(name == "wire" for name, _ in waiting.watches):
                 await self.capture.sync()
         self.judge.conclude(waiting, limit)
+        if not self.dialect.echo and self.framing == LINE:
+            names = [name for name, _ in waiting.watches if name in self._ports]
+            if len(names) == 1:
+                await self._taken_in(names[0])
+
+    async def _taken_in(self, client: str) -> None:
+        """Where nobody hears itself, what a client alone expects of its own lines tells nothing of the server: wait until it has read
+        them, and a moment for what it does with them."""
+        if PROGRAMS in self.lab.can:
+            deadline = time.monotonic() + SETTLED * self.patience
+            rows = await self._rows("server", client)
+            while any(row.rx_queue for row in rows) and time.monotonic() < deadline:
+                await self._until(lambda: False, 0.002)
+                rows = await self._rows("server", client)
+        await self._until(lambda: False, NAMED_GAP * self.patience)
 
     async def _quiet(self, name: str, window: float, step: Step) -> None:
         """Nothing comes from the beginning of the last step that did something until the window is over."""
@@ -1074,11 +1092,24 @@ class _Play:
         if "came before" in exc.got:
             # Is what was passed over lost, or only late? That decides about the cause.
             await self._until(lambda: False, 0.3 * self.patience)
+        await self._unread(exc.clients)
         refused = exc.step is not None and exc.step.verb == "connect"
         if refused or any(self.judge.inboxes[name].ended for name in exc.clients):
             moment = (1.0 if refused else 0.4) * self.patience
             await self._until(lambda: any(not server.running for server in self.servers.values()), moment)
             await asyncio.sleep(0)  # an end is recorded one turn of the loop after it is known
+
+    async def _unread(self, clients: Sequence[str]) -> None:
+        """Of a few clients, what the server has not read: that tells one that does not read from one that reads and does not send."""
+        if self.framing == DATAGRAM or PROGRAMS not in self.lab.can or not self.servers["server"].running:
+            return
+        for client in clients[:FEW]:
+            if client in self._ports:
+                try:
+                    if rows := await self._rows("server", client):
+                        self._record("sockets", "server", peer=client, **as_seen(rows))
+                except (LabError, OSError):
+                    return  # it was only to explain
 
     def _failure(self, exc: Failed) -> Failure:
         step = exc.step

@@ -124,9 +124,8 @@ class Inbox:
         self._own += joined(event.data["chunks"])
         whole, rest = self.dialect.split(bytes(self._own))
         self._own = bytearray(rest)
-        quit_ = (self.dialect.quit or "").encode()
         for message in whole:
-            if message == quit_:
+            if self.dialect.quit is not None and message == self.dialect.quit.encode():
                 break
             if message:
                 self.messages.append(Message(message, event.t))

@@ -16,7 +16,7 @@ from socklab import holdings
 from socklab.backends import IMAGES, NETWORKS, PROGRAMS, Lab, LabError, Lacking, Program
 from socklab.backends.embedded import process_state
 from socklab.guest import THREADS, Guest, Limits
-from socklab.sockets import Socket
+from socklab.sockets import Socket, SocketTable
 from socklab.topology import Service, with_option
 
 READY_LIMIT = 10.0  # seconds; a JVM on a busy machine takes some
@@ -142,9 +142,7 @@ class Server:
             if not guest.fixed:
                 self.port = self._claimed_port()
             elif not self._is_free(self.port or 0):
-                raise LabError(
-                    f"port {self.port} is taken by another program of this machine; end that one, or play it --on netns"
-                )
+                raise LabError(_why_taken(self.service.protocol, self.port or 0))
         host = self.address if NETWORKS not in self.lab.can else self._anywhere
         argv = guest.command(argv, host, self.port or 0)
         if argv[0] == "python" and shutil.which("python") is None:
@@ -422,3 +420,18 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except OSError:
         pass
+
+
+def _why_taken(protocol: str, port: int) -> str:
+    """Of a port of this machine that cannot be bound, with the way out."""
+    try:
+        table = SocketTable.parse([(protocol, Path(f"/proc/net/{protocol}").read_text())])
+    except OSError:
+        table = SocketTable(())
+    mine = [row for row in table.rows if row.local_port == port]
+    if mine and all(row.state == "TIME_WAIT" for row in mine):
+        return (
+            f"port {port} is kept for a minute by connections that have ended (TIME_WAIT), for the server did not set SO_REUSEADDR; "
+            "play it --on netns, where each play has a host of its own"
+        )
+    return f"port {port} is taken by another program of this machine; end that one, or play it --on netns"

@@ -1,7 +1,7 @@
 # fault: a line is sent in several pieces and others may send in between, so the lines of several senders get into each other
 # contract: chat
 # caught by: long-lines-never-interleave
-# cause: lines of different senders are mixed into one another: several threads send() on one socket without a lock
+# cause: lines of different senders are mixed into one another: pieces are passed on as recv() gives them, or several threads send() on one socket without a lock
 # lesson: at every await another task may run and write to the same client, so a line has to be handed over whole, or under a lock
 import asyncio
 import sys
