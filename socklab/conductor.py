@@ -280,6 +280,13 @@ class _Play:
                 return f"needs a server that can be started and ended ({', '.join(sorted(needed))}), and these servers run in containers that are not ours: play it --on docker, on the host"
             if any(who in self.services for step in self.scenario.walk() for who, _ in step.expects):
                 return "reads the server's log or exit status, and its container is not ours: play it --on docker, on the host"
+        if self.guest is not None and self.guest.loopback:
+            if faulty := verbs & set(LINK_VERBS):
+                return (
+                    f"needs link faults ({', '.join(sorted(faulty))}), and with --loopback there is no link"
+                )
+            if self._asks_the_wire:
+                return "needs to see the wire, and with --loopback there is none"
         if LINKS not in can and verbs & set(LINK_VERBS):
             return f"needs link faults ({', '.join(sorted(verbs & set(LINK_VERBS)))}), and the backend {name} has none: play it --on netns"
         if self.ipv6 and IPV6 not in can:
@@ -422,8 +429,9 @@ class _Play:
             for s in self.services.values()
         }
         for client in self.scenario.clients:
-            hosts[client.name] = hosts[client.beside] if client.beside else client.name
-            if client.beside is None:
+            beside = "server" if self.guest is not None and self.guest.loopback else client.beside
+            hosts[client.name] = hosts[beside] if beside else client.name
+            if beside is None:
                 networks = client.networks or self.topology.client_networks or self.service.networks
                 nodes[client.name] = Node(client.name, networks)
         return hosts, nodes
@@ -764,7 +772,9 @@ class _Play:
         arguments: dict[str, Any] = {"client": client.name, "kind": kind, "to": to}
         if kind != "udp":
             arguments["limit"] = limit
-        if kind == "tcp" and NETWORKS not in self.lab.can:
+        if kind == "tcp" and (
+            NETWORKS not in self.lab.can or self.hosts[client.name] == self.hosts["server"]
+        ):
             arguments["options"] = {"maxseg": ETHERNET_SEGMENT}
         if kind != "unix" and (bind := self._bind(client, options)):
             arguments["bind"] = bind

@@ -60,7 +60,7 @@ class Explorer:
         self.topology = order.topology
         self.seed = seed
         self.words = words
-        self.links = LINKS in backend.can
+        self.links = LINKS in backend.can and not order.guest.loopback
         self.options = replace(options, replay=False, longest=IMPATIENT, runs=None)
         self.contract = order.contract.name
 

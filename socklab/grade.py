@@ -96,6 +96,7 @@ class Grader:
         options: Options,
         command: tuple[str, ...] = (),
         iterative: bool = False,
+        loopback: bool = False,
     ) -> None:
         self.contract = contract
         self.folder = folder
@@ -105,6 +106,7 @@ class Grader:
         self.options = replace(options, runs=None)
         self.command = command or rubric.start
         self.iterative = iterative
+        self.loopback = loopback
         self.alone = NETWORKS in backend.can
         """Whether a submission is kept apart from the others."""
 
@@ -152,7 +154,8 @@ class Grader:
     def _order(self, submission: Submission, folder: Path, uid: int) -> Order:
         words = tuple(word.replace("{file}", submission.file) for word in self.command)
         cell = Cell(uid, self._hidden()) if self.alone else None
-        guest = Guest(folder, self.rubric.dialect, LIMITS, cell=cell, fixed=self.rubric.port is not None)
+        fixed = self.rubric.port is not None
+        guest = Guest(folder, self.rubric.dialect, LIMITS, cell=cell, fixed=fixed, loopback=self.loopback)
         return Order(
             contract=self.contract,
             guest=guest,
@@ -270,9 +273,8 @@ class Grader:
                     digest.update(hashlib.sha256(path.read_bytes()).digest())
                 except OSError:
                     digest.update(b"unreadable")
-        digest.update(
-            json.dumps([self.contract.name, self.command, self.rubric.text, self.iterative]).encode()
-        )
+        asked = [self.contract.name, self.command, self.rubric.text, self.iterative, self.loopback]
+        digest.update(json.dumps(asked).encode())
         return digest.hexdigest()[:16]
 
     def _kept(self, submission: Submission, key: str) -> Graded | None:

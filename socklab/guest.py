@@ -52,6 +52,8 @@ class Guest:
     cell: Cell | None = None
     fixed: bool = False
     """It listens on a port that it is not told."""
+    loopback: bool = False
+    """It binds 127.0.0.1, so its clients live on its own host."""
 
     @property
     def confined(self) -> dict[str, Any]:

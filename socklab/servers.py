@@ -76,6 +76,8 @@ class Server:
     @property
     def address(self) -> str:
         guest = self.service.guest
+        if guest is not None and guest.loopback:
+            return "::1" if self.six else LOOPBACK
         if guest is not None and NETWORKS not in self.lab.can:
             if guest.at is not None:
                 return guest.at[0]
@@ -319,7 +321,7 @@ class Server:
         if same := [r for r in here if r.protocol == protocol]:
             if any(r.v6only for r in same):
                 return f"{text}: it listens on IPv6 only; bind 0.0.0.0, or switch IPV6_V6ONLY off"
-            or_ = ", or play it --on process" if self.service.guest and NETWORKS in self.lab.can else ""
+            or_ = ", or say --loopback, and its clients live on its host" if self.service.guest else ""
             return f"{text} where others reach it: it listens on {same[0].local} only; bind {'::' if self.six else '0.0.0.0'}{or_}"
         if here:
             return f"{text}: its socket on that port is one of {here[0].protocol.upper()}"

@@ -114,11 +114,10 @@ def report(done: Report, colour: bool = False, verbose: bool = False) -> Iterato
     skipped = sum(i.verdict is Verdict.SKIP for i in done.items)
     broken = sum(i.verdict is Verdict.ERROR for i in done.items)
     wrong = len(done.failed)
-    word = (
-        paint("wrong", _COLOURS[Verdict.FAIL], colour)
-        if wrong
-        else paint("right", _COLOURS[Verdict.PASS], colour)
-    )
+    verdict, name = (Verdict.FAIL, "wrong") if wrong else (Verdict.PASS, "right")
+    if broken and not wrong:
+        verdict, name = Verdict.ERROR, "not judged"
+    word = paint(name, _COLOURS[verdict], colour)
     more = (f", {skipped} not played (-v says why)" if skipped and not verbose else "") + (
         f", {broken} broken (the lab, not the server)" if broken else ""
     )

@@ -147,6 +147,11 @@ def contract_options(parser: argparse.ArgumentParser) -> None:
         "--iterative", action="store_true", help="an echo server that serves one client at a time"
     )
     parser.add_argument(
+        "--loopback",
+        action="store_true",
+        help="the server binds 127.0.0.1: its clients live on its own host, and no link can be at fault",
+    )
+    parser.add_argument(
         "--dialect",
         action="append",
         default=[],
@@ -293,7 +298,7 @@ async def _graded(arguments: argparse.Namespace) -> int:
             )
         options = options_of(arguments)
         grader = grade.Grader(
-            CONTRACTS[arguments.contract], arguments.folder, arguments.out, rules, backend, options, arguments.program, arguments.iterative
+            CONTRACTS[arguments.contract], arguments.folder, arguments.out, rules, backend, options, arguments.program, arguments.iterative, arguments.loopback
         )  # fmt: skip
         names = sorted({report.name_of(a.plays[0]) for a in check.asked(grader.order_of_none())})
         if arguments.rubric:
@@ -428,6 +433,7 @@ def order_of(arguments: argparse.Namespace) -> Any:
         dialect=dialect.read(arguments.dialect),
         at=at,
         fixed=arguments.port is not None,
+        loopback=arguments.loopback,
     )
     return check.Order(
         contract=contract,

@@ -141,9 +141,11 @@ class Tap:
 
 
 def as_on_a_wire() -> None:
-    """Let the devices of this network namespace cut what is sent into segments of a wire's size (ethtool(8): tso, gso off)."""
+    """Let the devices of this network namespace cut what is sent into segments of a wire's size (ethtool(8): tso, gso off).
+
+    The loopback stays as it is: with its segments of 64 KiB whole or not at all, a small window would stop a stream for 200 ms a time."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        for _, device in socket.if_nameindex():
+        for device in (name for _, name in socket.if_nameindex() if name != "lo"):
             for command in _SEGMENTATION:
                 value = ctypes.create_string_buffer(struct.pack("=II", command, 0))
                 request = struct.pack("16sP", device.encode(), ctypes.addressof(value))

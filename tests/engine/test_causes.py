@@ -58,6 +58,33 @@ def test_a_cause_is_told_where_the_history_shows_one(
     assert bool(likely) == bool(cause)
 
 
+def asked_for(recv_q: int) -> tuple[str, str, dict[str, Any]]:
+    """What the server's kernel said of alice's connection when the step had failed."""
+    return "server", "sockets", {"peer": "alice", "state": "ESTABLISHED", "send-q": 0, "recv-q": recv_q}
+
+
+@pytest.mark.parametrize(
+    ("evidence", "cause"),
+    [
+        (
+            [asked_for(6)],
+            "the server waits in recv() for bob, who is silent, and does not serve alice meanwhile",
+        ),
+        (
+            [asked_for(0)],
+            "the server reads what alice says and sends it to nobody: is its list of clients empty?",
+        ),
+        ([], "the server waits in recv() for bob, who is silent, and does not serve alice meanwhile"),
+    ],
+)
+def test_what_the_server_has_not_read_tells_who_is_to_blame(
+    evidence: list[tuple[str, str, dict[str, Any]]], cause: str
+) -> None:
+    told_ = told(PLAY, *CONNECTED, said("alice", "hello\n"), *evidence)
+
+    assert causes.likely(told_, ["alice", "bob"], LINE) == cause
+
+
 CONNECTED = [("alice", "connected", {}), ("bob", "connected", {})]
 
 

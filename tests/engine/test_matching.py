@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from socklab.dialect import Dialect
 from socklab.history import Event, to_wire
 from socklab.matching import DATAGRAM, LINE, STREAM, Inbox, State, Watch, difference, shown
 from tests.engine.written import expectation, steps_of
@@ -721,3 +722,12 @@ def test_no_right_echo_is_blamed_and_no_wrong_one_passes(payload: bytes, places:
     assert comes_to(payload[:-1]) == WAITING
     assert comes_to(payload + b"x") == FAILED
     assert comes_to(bytes([payload[0] ^ 1]) + payload[1:]) == FAILED
+
+
+def test_where_nobody_hears_itself_an_empty_line_ends_nothing() -> None:
+    """In a dialect with no word for quit, none is quit: what a client says behind an empty line counts as heard, too."""
+    inbox = Inbox(LINE, Dialect(echo=False, quit=None))
+    inbox.feed(CONNECTED)
+    inbox.feed(sent(b"\r\nhello\r\n\nworld\r\n"))
+
+    assert [message.data for message in inbox.messages] == [b"hello", b"world"]

@@ -123,6 +123,24 @@ def test_a_port_that_is_written_into_the_program_can_be_named(run: Run) -> None:
         assert "right: " in done.stdout, done.stdout + done.stderr
 
 
+def test_a_server_on_the_loopback_is_judged_by_clients_on_its_own_host(run: Run) -> None:
+    """As students write it: address and port in the program. Without links there are no link faults, and points for them."""
+    program = "import socketserver\n" + (
+        "class H(socketserver.BaseRequestHandler):\n"
+        " def handle(self):\n"
+        "  while data := self.request.recv(65536): self.request.sendall(data)\n"
+        "class S(socketserver.ThreadingTCPServer): allow_reuse_address = True; request_queue_size = 128\n"
+        "S(('127.0.0.1', 9999), H).serve_forever()\n"
+    )
+    done = run("check", "echo", "--port", "9999", "--", "python3", "-c", program)
+    assert done.returncode == 1
+    assert "listens on 127.0.0.1 only; bind 0.0.0.0, or say --loopback" in done.stdout
+
+    done = run("check", "echo", "--port", "9999", "--loopback", "-v", "--", "python3", "-c", program)
+    assert done.returncode == 0, done.stdout
+    assert "with --loopback there is no link" in done.stdout
+
+
 def test_an_iterative_server_is_asked_for_what_it_can_do(run: Run) -> None:
     words = ["--", "python3", str(ROOT / "services" / "echo.py"), "--host", "{host}", "--port", "{port}"]
 
