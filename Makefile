@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: play test check deps bench fix versions schema clean
+.PHONY: play test check deps bench fix versions schema pictures clean
 .DEFAULT_GOAL := play
 
 play: .venv/.play
@@ -25,6 +25,9 @@ fix: .venv/.dev
 
 versions: .venv/.play
 	$(BIN)/python tests/play_versions.py
+
+pictures: .venv/.dev
+	$(BIN)/python docs/pictures.py
 
 bench: .venv/.dev
 	$(BIN)/python -m bench

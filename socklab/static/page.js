@@ -123,12 +123,15 @@ class Page {
   toFailure() {
     const failed = this.store.failedStep();
     if (!failed) return;
-    this.light(failed.id, true);
-    const last = this.store.rows.filter((mark) => timeOf(mark) <= (failed.end ?? this.store.end)).pop();
-    if (last) {
-      this.diagram.select(last, "keyboard");
-      this.diagram.show(last);
-    }
+    this.kept = this.diagram.lit = "";
+    const before = this.store.rows.filter((mark) => timeOf(mark) <= (failed.end ?? this.store.end));
+    const expected = this.store.verdict?.expected || "";
+    const concerned = before.filter((mark) => mark.mark === "arrow" && !mark.wire && expected.includes(mark.target + ":"));
+    const last = concerned.pop() ?? before.pop();
+    this.diagram.select(last ?? null, "keyboard");
+    this.diagram.show(last);
+    for (const item of this.lines.values()) item.classList.remove("lit");
+    this.lines.get(failed.line)?.classList.add("lit");
   }
 
   // Of a step that is played several times, the last.
