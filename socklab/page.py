@@ -13,6 +13,8 @@ from importlib.resources import files
 from socklab.diagram import Mark
 
 SCRIPTS = ("diagram.js", "page.js", "report.js")
+FILES = ("diagram.js", "page.js", "live.js", "serve.js", "page.css")
+"""What the live page loads."""
 
 
 def static(name: str) -> str:
@@ -46,4 +48,15 @@ def report(marks: Sequence[Mark]) -> str:
         f"{static('report.html')}"
         f'<script type="application/octet-stream" id="marks">{packed(marks)}</script>\n'
         f"<script>{script}</script>\n</body>\n</html>\n"
+    )
+
+
+def live(body: str, title: str, scripts: Sequence[str]) -> str:
+    """A page of `socklab serve`, which loads its script and style."""
+    tags = "".join(f'<script src="/static/{name}"></script>\n' for name in scripts)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f'<title>{html.escape(title)} · socklab</title>\n<link rel="icon" href="data:,">\n'
+        f'<link rel="stylesheet" href="/static/page.css">\n</head>\n<body>\n{static(body)}{tags}</body>\n</html>\n'
     )

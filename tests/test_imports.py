@@ -36,7 +36,7 @@ PURE = (
     "page",
     "inside.packets",
 )
-FACES = ("cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
+FACES = ("live", "web", "cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
 
 
 def imports(path: Path) -> set[str]:

@@ -1,4 +1,4 @@
-"""What happened, to be seen: `show`."""
+"""What happens, and what happened, to be seen: `show` and `serve`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socklab.cli.common import OK, USAGE
+from socklab.cli.common import BROKEN, OK, USAGE, lab_options
 from socklab.picture import KINDS
 
 if TYPE_CHECKING:
@@ -36,6 +36,35 @@ def add_parsers(commands: Any) -> None:
     )
     show.add_argument("--json", action="store_true", help="the events as JSON lines")
     show.set_defaults(run=_show)
+
+    serve = commands.add_parser(
+        "serve", help="the web page: play, and watch it live", description=_serve.__doc__
+    )
+    serve.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="files or folders (default: scenarios/)"
+    )
+    serve.add_argument(
+        "--port",
+        type=int,
+        default=8071,
+        metavar="N",
+        help="where it listens (default: 8071; 0: any that is free)",
+    )
+    serve.add_argument(
+        "--listen",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="on which address (default: 127.0.0.1); on another than loopback a token is asked for",
+    )
+    serve.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where each run leaves its history (default: runs/)",
+    )
+    lab_options(serve)
+    serve.set_defaults(run=_serve)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -113,4 +142,73 @@ def _draw(arguments: argparse.Namespace, events: list[Event]) -> int:
         except OSError as exc:
             terminal.error(f"{where}: {exc.strerror}")
             return USAGE
+    return OK
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    """Serve the web page: the scenarios with their verdicts, and each play as it goes on. For this machine only, unless --listen says otherwise: then whoever knows the token that is printed may play."""
+    import asyncio
+
+    from socklab import player, terminal
+
+    try:
+        from socklab import web
+    except ImportError as exc:
+        terminal.error(f"the web page needs {exc.name}: pip install 'socklab[web]'")
+        return USAGE
+    try:
+        playable, errors = web.playable(arguments.paths or [Path("scenarios")], arguments.compose)
+    except player.NoSuchPath as exc:
+        terminal.error(str(exc))
+        return USAGE
+    for message in errors:
+        terminal.error(message)
+    return asyncio.run(_serve_these(arguments, playable)) if playable else USAGE
+
+
+async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> int:
+    import secrets
+    import socket
+
+    import uvicorn
+
+    from socklab import player, terminal, web
+    from socklab.backends import LabError
+    from socklab.conductor import Options
+    from socklab.live import Stage
+
+    try:
+        backend, instead = await player.choose(arguments.on)
+    except LabError as exc:
+        terminal.error(str(exc))
+        return BROKEN
+    if instead:
+        terminal.error(f"playing on {backend.name}, without network faults: {instead}")
+    options = Options(patience=arguments.patience, runs=arguments.runs)
+
+    async def stage() -> Stage:
+        return Stage(backend, options, player.at_once(backend))
+
+    six = ":" in arguments.listen
+    listener = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((arguments.listen, arguments.port))
+        listener.listen(128)
+    except (OSError, OverflowError) as exc:
+        await backend.close()
+        why = exc.strerror if isinstance(exc, OSError) else str(exc)
+        terminal.error(
+            f"cannot listen on {arguments.listen} port {arguments.port}: {why}; name others with --listen and --port"
+        )
+        return USAGE
+    local = arguments.listen in ("127.0.0.1", "::1", "localhost")
+    token = "" if local else secrets.token_urlsafe(16)
+    app = web.Pages(playable, stage).app(("127.0.0.1", "localhost", "::1") if local else (), token)
+    name = f"[{arguments.listen}]" if six else arguments.listen
+    print(f"http://{name}:{listener.getsockname()[1]}/{'?token=' + token if token else ''}", flush=True)
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
+    )
+    await server.serve(sockets=[listener])
     return OK

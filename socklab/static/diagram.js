@@ -38,6 +38,16 @@ function span(ns) {
 
 class Store {
   constructor() {
+    this.evenly = true; // each thing has its row; else height is time
+    this.hidden = new Set(); // lanes
+    this.kinds = new Set(Object.keys(KINDS));
+    this.workers = true; // threads and processes have lanes of their own
+    this.search = "";
+    this.clear();
+  }
+
+  // As if nothing had happened; what the viewer wants to see stays.
+  clear() {
     this.marks = new Map();
     this.lanes = [];
     this.steps = [];
@@ -48,11 +58,6 @@ class Store {
     this.verdict = null;
     this.counted = null;
     this.end = 0;
-    this.evenly = true; // each thing has its row; else height is time
-    this.hidden = new Set(); // lanes
-    this.kinds = new Set(Object.keys(KINDS));
-    this.workers = true; // threads and processes have lanes of their own
-    this.search = "";
     this.arrange();
   }
 

@@ -31,6 +31,18 @@ class Page {
     this.refresh();
   }
 
+  // It is played again, from the beginning.
+  reset() {
+    this.store.clear();
+    this.told = false;
+    this.laneNames = undefined;
+    this.diagram.selected = this.diagram.hovered = null;
+    this.diagram.lit = this.kept = "";
+    by("why").hidden = true;
+    by("why").replaceChildren();
+    by("counted").replaceChildren();
+  }
+
   refresh() {
     this.progress();
     this.lanes();
@@ -210,6 +222,7 @@ class Page {
     const all = by("all");
     const { rows } = this.store;
     all.style.height = rows.length * 22 + "px";
+    if (this.diagram.follow) box.scrollTop = box.scrollHeight;
     const first = Math.max(0, Math.floor(box.scrollTop / 22) - 4);
     const last = Math.min(rows.length, Math.ceil((box.scrollTop + box.clientHeight) / 22) + 4);
     const made = [];

@@ -1,0 +1,165 @@
+"""Plays that are watched while they go on: each is a list of batches of marks, which any number of viewers read at their own pace.
+
+    conductor ── on_event ──▶ Watched ── Drawing.feed ──▶ batches ◀── read from any place on ── viewers
+
+A viewer has no queue: it knows how far it has read, so one that stalls costs nothing, and one that comes again misses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from socklab import conductor, page
+from socklab.backends import Backend
+from socklab.conductor import Options
+from socklab.diagram import Drawing, Mark
+from socklab.history import Event
+from socklab.scenario import Scenario
+from socklab.topology import Topology
+from socklab.verdict import Result, Verdict
+
+TOGETHER = (
+    0.02  # seconds for which events are gathered: what is seen is not sooner than a frame or two anyway
+)
+KEPT = 50  # plays that have ended and can still be looked at
+
+
+class Feed:
+    """A growing list of texts, and whoever waits for more of them."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self.ended = False
+        self._more = asyncio.Event()
+
+    def add(self, text: str) -> None:
+        self.texts.append(text)
+        self._wake()
+
+    def end(self) -> None:
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        self._more.set()
+        self._more = asyncio.Event()
+
+    async def read(self, after: int, rest: float) -> AsyncIterator[tuple[int, str] | None]:
+        """Number and text of each behind the first `after`, as they come; None when there was nothing for `rest` seconds."""
+        at = max(after, 0)
+        while True:
+            while at < len(self.texts):
+                at += 1
+                yield at, self.texts[at - 1]
+            if self.ended:
+                return
+            try:
+                await asyncio.wait_for(self._more.wait(), rest)
+            except TimeoutError:
+                yield None
+
+
+@dataclass
+class Watched:
+    """One play."""
+
+    id: str
+    scenario: Scenario
+    feed: Feed = field(default_factory=Feed)
+    result: Result | None = None
+    _drawing: Drawing = field(default_factory=Drawing)
+    _pending: dict[str, Mark] = field(default_factory=dict)
+    _flushing: bool = False
+    _seen: int = 0
+
+    def see(self, event: Event) -> None:
+        if event.kind == "play" and self._seen:
+            # A race is played again: what is watched from here on is another play.
+            self.feed.add("null")
+            self._drawing = Drawing()
+            self._pending.clear()
+            self._seen = 0
+        self._seen += 1
+        if self._seen > page.MOST and event.kind != "verdict":
+            return
+        for mark in self._drawing.feed(event):
+            self._pending[mark["id"]] = mark
+        if not self._flushing:
+            self._flushing = True
+            asyncio.get_running_loop().call_later(TOGETHER, self.flush)
+
+    def flush(self) -> None:
+        self._flushing = False
+        if self._pending:
+            self.feed.add(json.dumps(list(self._pending.values()), ensure_ascii=True, separators=(",", ":")))
+            self._pending.clear()
+
+    @property
+    def state(self) -> dict[str, Any]:
+        verdict = "running" if self.result is None else str(self.result.verdict)
+        reason = (
+            ""
+            if self.result is None
+            else (self.result.failure.cause if self.result.failure else "") or self.result.reason
+        )
+        facts = {"id": self.id, "title": self.scenario.title, "label": self.scenario.label}
+        return {
+            **facts,
+            "path": str(self.scenario.path),
+            "service": self.scenario.service,
+            "verdict": verdict,
+            "reason": reason,
+        }
+
+
+class Stage:
+    """All plays of one server of pages."""
+
+    def __init__(self, backend: Backend, options: Options, at_once: int) -> None:
+        self.backend = backend
+        self.options = options
+        self.plays: dict[str, Watched] = {}
+        self.board = Feed()
+        """The state of each play, whenever it changes."""
+        self._gate = asyncio.Semaphore(at_once)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._count = 0
+
+    def begin(self, scenario: Scenario, topology: Topology) -> Watched:
+        self._count += 1
+        watched = Watched(str(self._count), scenario)
+        self.plays[watched.id] = watched
+        for id_ in [w.id for w in self.plays.values() if w.result is not None][:-KEPT]:
+            del self.plays[id_]
+        self._tell(watched)
+        task = asyncio.ensure_future(self._play(watched, topology))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return watched
+
+    async def _play(self, watched: Watched, topology: Topology) -> None:
+        options = Options(**{**vars(self.options), "on_event": watched.see})
+        try:
+            async with self._gate:
+                watched.result = await conductor.play(watched.scenario, topology, self.backend, options)
+        finally:
+            if watched.result is None:
+                watched.result = Result(
+                    watched.scenario, self.backend.name, Verdict.ERROR, "it was broken off"
+                )
+            watched.flush()
+            watched.feed.end()
+            self._tell(watched)
+
+    def _tell(self, watched: Watched) -> None:
+        self.board.add(json.dumps(watched.state, ensure_ascii=True))
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.board.end()
