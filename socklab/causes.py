@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from socklab import holdings
-from socklab.dialect import PLAIN, Dialect
+from socklab.dialect import CHUNKS, PLAIN, Dialect
 from socklab.history import Event, joined
 from socklab.matching import DATAGRAM, LINE, STREAM, Inbox, shown
 from socklab.scenario import Step
@@ -31,6 +31,8 @@ def likely(
     """The cause of a failure that concerns these clients; empty where nothing is known."""
     story = _Story(events, tuple(clients), framing, dialect, step)
     by_framing = {LINE: _CHAT, STREAM: _ECHO, DATAGRAM: _DATAGRAMS}[framing]
+    if dialect.frames == CHUNKS and framing == STREAM:
+        by_framing = ()  # a chat without lines: no rule of an echo holds
     for rule in (*_FIRST, *by_framing):
         if cause := rule(story):
             return cause
@@ -44,7 +46,7 @@ def of_start(events: Iterable[Event], why: str) -> str:
     listed = list(events)
     if excess := next((e.data["excess"] for e in listed if e.data.get("excess")), ""):
         return f"before it listened, it {excess}"
-    printed = "\n".join([str(e.data["text"]) for e in listed if e.kind == "log"][-6:])
+    printed = "\n".join([str(e.data["text"])[:400] for e in listed if e.kind == "log"][-40:])
     for pattern, cause in _AT_THE_START:
         if re.search(pattern, printed):
             return cause
@@ -458,6 +460,11 @@ def _others_bytes(story: _Story) -> str:
     return ""
 
 
+_WHOLE_BUFFER = (
+    "it sends its whole buffer, not the n bytes that recv() gave (or one more, the NUL behind a C string)"
+)
+
+
 def _changed_bytes(story: _Story) -> str:
     """What an echo did to the bytes."""
     for client in story.clients:
@@ -476,6 +483,8 @@ def _changed_bytes(story: _Story) -> str:
                 else "before the echo"
             )
             return f"it sends {shown(added, 40)} {when}: an echo adds nothing"
+        if got.startswith(sent) and len(got) > len(sent) and not got[len(sent) :].strip(b"\0"):
+            return _WHOLE_BUFFER
         if got.startswith(sent) and len(got) > len(sent):
             return f"it adds {shown(got[len(sent) :], 40)}: an echo adds nothing"
         if "\ufffd".encode() in got and "\ufffd".encode() not in sent:
@@ -487,6 +496,8 @@ def _changed_bytes(story: _Story) -> str:
         )
         if sent[at : at + 1] == b"\0":
             return "it treats bytes as a C string: what stands behind a NUL is lost (strlen)"
+        if got[at : at + 1] == b"\0":
+            return _WHOLE_BUFFER
         piece = got[at : at + 64]
         later = sent.find(piece, at + 1) if len(piece) >= 16 else -1
         if later > at:
@@ -633,7 +644,8 @@ def _a_line_was_cut(story: _Story, client: str, got: list[bytes]) -> str:
     for line in story.lines:
         if line.pieces < 2 or any(line.text in each for each in got):
             continue
-        begin, end = line.text[: max(1, len(line.text) // 8)], line.text[-max(1, len(line.text) // 8) :]
+        size = max(3, len(line.text) // 8)  # fewer bytes are in anything
+        begin, end = line.text[:size], line.text[-size:]
         starts = [i for i, each in enumerate(got) if begin in each]
         if starts and any(each.endswith(end) for each in got[starts[0] + 1 :]):
             return "a line that came in pieces was delivered as several: recv() is taken for a message"
@@ -742,6 +754,7 @@ def _twice(story: _Story, client: str, got: list[bytes]) -> str:
         if (
             came <= counts[line.text]
             or len(line.text) < 2
+            or not any(c.isalnum() for c in line.text.decode(errors="replace"))
             or any(line.text in o.text for o in story.lines if o.text != line.text)
         ):
             continue
@@ -760,6 +773,7 @@ def _order(story: _Story, client: str, got: list[bytes]) -> str:
     for line in story.lines:
         if (
             times[line.text] == 1
+            and not any(line.text in other.text for other in story.lines if other.text != line.text)
             and line.t > story.connected_at(client)
             and (at := [i for i, each in enumerate(got) if line.text in each])
         ):
@@ -817,7 +831,7 @@ def _passed_by(story: _Story, client: str, got: list[bytes]) -> str:
     """Others got a line, this client did not."""
     for line in _missing(story, client, got):
         heard = [n for n in story.heard(line) if n != client]
-        if not heard:
+        if not heard or client == line.who:
             continue
         nodes: dict[str, str] = next((e.data["nodes"] for e in story.events if e.kind == "play"), {})
         twin = next(
@@ -837,6 +851,10 @@ def _passed_by(story: _Story, client: str, got: list[bytes]) -> str:
         newest = came[
             -max(len(heard), len(came) // 3) :
         ]  # a crowd comes nearly at once: its order is not exact
+        if others := _stalled(story, client):
+            return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
+        if away := _cut_off(story, line.t, but=client):
+            return f"the server waits in send() to {away}, who is cut off, and everyone waits with it"
         if client not in newest and set(heard) <= set(newest):
             return "only the newest clients hear: an older one's socket is overwritten by a newcomer's"
         return f"{client} was passed by, while {', '.join(heard[:3])} got it: the round through the clients ends too early"
@@ -874,8 +892,9 @@ def _thrown_out(story: _Story) -> str:
             return f"{client} was thrown out for bytes that are no UTF-8: it takes bytes for text"
         if b"\0" in last:
             return f"{client} was thrown out for a NUL byte"
-        if len(last) > 1000:
-            return f"{client} was thrown out for a line of {len(last):,} bytes"
+        longest = max(len(line) for line in last.split(b"\n"))
+        if longest > 1000:
+            return f"{client} was thrown out for a line of {longest:,} bytes"
     return ""
 
 
@@ -915,7 +934,7 @@ def _nobody_heard(story: _Story) -> str:
             if away := _cut_off(story, story.events[-1].t, but=client):
                 return f"the server waits in send() to {away}, who is cut off, and everyone waits with it"
             if story.unread(line.who) == 0 and not any(story.got(n) for n in story.everyone):
-                return f"the server reads what {line.who} says and sends it to nobody: is its list of clients empty?"
+                return f"the server reads what {line.who} says and sends it to nobody: is its list of clients empty, or the first line taken for a name (--dialect join={{name}})?"
     return ""
 
 

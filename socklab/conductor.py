@@ -43,6 +43,7 @@ from socklab.sockets import Socket, as_seen
 from socklab.topology import Service, Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict, server_log
 
+FLOOD = 32 << 20  # bytes, and eight times what was said to each client: a guest that sends more is ended
 FEW = 4  # clients of whom the server's kernel is asked when they got too little
 LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
@@ -180,6 +181,11 @@ class _Play:
         self.folder: Path | None = None
         self.lab: Lab
         self._waiters: set[asyncio.Future[None]] = set()
+        self._came = 0
+        """Bytes that clients got."""
+        self._said = 0
+        """Bytes that clients said, times how many they are."""
+        self._flooded = False
         self._over = False
         self._called: dict[str, str] = {}
         self._ports: dict[str, tuple[int, int]] = {}
@@ -311,7 +317,7 @@ class _Play:
         return self.dialect.lacks(
             raw=any(p.text is None for p in payloads),
             cut=any(p.pieces for p in payloads),
-            quits=any(p.text == "quit" or re.search(rb"(?m)^quit\r?$", p.raw) for p in payloads),
+            quits=any(p.text is None and re.search(rb"(?m)^quit\r?$", p.raw) for p in payloads),
         )
 
     @property
@@ -518,7 +524,14 @@ class _Play:
         client, kind, t = str(message.pop("client", "")), str(message.pop("event")), int(message.pop("t", 0))
         if kind == "error" and self.framing != DATAGRAM:
             message["closed"] = True
-        self._record(kind, client, t or None, **message)
+        event = self._record(kind, client, t or None, **message)
+        if kind == "received" and self.guest is not None:
+            self._came += len(event.content)
+            if self._came > FLOOD + 8 * self._said and not self._flooded and self.servers["server"].running:
+                self._flooded = True
+                self.servers["server"].end_for(
+                    f"sent {self._came >> 20} MiB, where {self._said:,} bytes had been said to it"
+                )
 
     def _packet(self, message: dict[str, Any]) -> None:
         """What a gate tells of a packet that did not just pass."""
@@ -647,15 +660,15 @@ class _Play:
         match step.verb:
             case "connect":
                 # One after another, so that an iterative server takes the first one first; then all must be accepted.
-                reached = [
-                    await self._connect(self.clients[name], options, limit) for name, options in step.connects
-                ]
+                reached = []
+                for name, options in step.connects:
+                    pair = await self._connect(self.clients[name], options, limit)
+                    reached.append(pair)
+                    if pair and pair[1] is self.servers["server"]:
+                        await self._introduce(
+                            pair[0]
+                        )  # now: a server may wait for a name before it accepts the next
                 await _all(self._accepted(*pair) for pair in reached if pair)
-                await _all(
-                    self._introduce(client)
-                    for client, server in filter(None, reached)
-                    if server is self.servers["server"]
-                )
                 await self._joined()
             case "send":
                 await _all(self._send(self.clients[name], payloads, limit) for name, payloads in step.sends)
@@ -855,6 +868,10 @@ class _Play:
 
     async def _send(self, client: _Client, payloads: Sequence[Payload], limit: float) -> None:
         for payload in payloads:
+            if payload.text == "quit" and self.dialect.quit is None and self.framing == LINE:
+                self._record("half-closed", client.name)  # where there is no word for it, a client leaves so
+                await self._ask(client, "shutdown")
+                continue
             chunks = self._chunks(payload)
             arguments: dict[str, Any] = {"client": client.name, "chunks": chunks, "limit": limit}
             if payload.pause:
@@ -869,6 +886,7 @@ class _Play:
                     f"to: goes with UDP; over TCP a client talks to whom it is connected ({payload.to} is TCP)"
                 )
             size = sum(len(str(c.get("text", c.get("base64", "")))) * int(c.get("repeat", 1)) for c in chunks)
+            self._said += size * max(len(self.clients), 1)
             self._record("sent", client.name, chunks=chunks, size=size, to=target)
             reply = await client.agent.ask("send", **arguments)
             if reply["ok"]:

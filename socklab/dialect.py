@@ -101,9 +101,9 @@ class Dialect:
     def ignores(self, message: bytes | bytearray) -> bool:
         return any(pattern.search(message) for pattern in self._ignored)
 
-    def is_prompt(self, unfinished: bytes | bytearray) -> bool:
-        """Whether what has no newline yet is a question that will never have one."""
-        return bool(unfinished.rstrip().endswith(PROMPTS)) and self.ignores(unfinished)
+    def is_prompt(self, unfinished: bytes | bytearray, first: bool = False) -> bool:
+        """Whether what has no newline yet will never have one: a question, or the first thing that a client gets (`first`)."""
+        return (first or bool(unfinished.rstrip().endswith(PROMPTS))) and self.ignores(unfinished)
 
     # with the rest of the language
 

@@ -116,7 +116,9 @@ class Inbox:
                 whole, rest = self.dialect.split(bytes(self._partial))
                 self.messages += [Message(m, t) for m in whole if not self.dialect.ignores(m)]
                 self._partial = bytearray(rest)
-            if self._partial and self.dialect.is_prompt(self._partial):
+            if self._partial and self.dialect.is_prompt(
+                self._partial, len(self._partial) == len(self.stream)
+            ):
                 self._partial.clear()  # what comes next is a message of its own
 
     def _hear_itself(self, event: Event) -> None:

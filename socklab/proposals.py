@@ -7,26 +7,30 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from socklab.dialect import PROMPTS, Dialect
-from socklab.matching import shown
+from socklab.matching import STREAM, shown
 from socklab.verdict import Result, Verdict
 
 
 def proposed(results: Sequence[Result], dialect: Dialect) -> list[str]:
     """What could be said to a check that failed, each with the option for it."""
     failed = [r for r in results if r.verdict is Verdict.FAIL]
-    if not failed:
-        return []
+    if not failed or any(e.data.get("framing") == STREAM for r in failed for e in r.events[:1]):
+        return []  # bytes that come back have no lines that could be passed over
     return list(dict.fromkeys(_proposed(failed, dialect)))
 
 
 def _proposed(failed: Sequence[Result], dialect: Dialect) -> Iterator[str]:
     greetings = Counter(text for result in failed for text in _greetings(result))
     common = [text for text, times in greetings.items() if times * 2 >= len(failed)]
+    told: set[str] = set()
     for text in common:
-        if dialect.ignores(text):
+        # Digits in it count something: they will be others the next time.
+        head = re.split(rb"\d", text.strip()[:12])[0].decode(errors="replace")
+        pattern = "^" + re.escape(head).replace("\\ ", " ")
+        if dialect.ignores(text) or pattern in told or not head:
             continue
-        pattern = "^" + re.escape(text.decode(errors="replace").strip()[:12]).replace("\\ ", " ")
-        if text.rstrip().endswith(PROMPTS):
+        told.add(pattern)
+        if text.rstrip().endswith(PROMPTS) or not text.endswith(b"\n"):
             if not dialect.join:
                 yield f"it asks {shown(text, 50)} first: if that is meant, judge it with --dialect 'join={{name}}' --dialect 'ignore={pattern}'"
         else:

@@ -187,16 +187,26 @@ class Server:
                 return
             excess = ""
             if limits.processes and now.children > limits.processes:
-                excess = f"has {now.children} children, and may have {limits.processes}"
+                ended = (
+                    f", {now.zombies} of which have ended, and nobody waits for them (waitpid)"
+                    if now.zombies
+                    else ""
+                )
+                excess = f"has {now.children} children{ended}, and may have {limits.processes}"
             elif limits.processes and max(now.children, now.threads) >= limits.processes * THREADS:
                 excess = f"has {now.children} children and {now.threads} threads"
             elif limits.memory and now.memory > limits.memory:
                 excess = f"took {now.memory >> 20} MiB of memory, and may take {limits.memory >> 20}"
             if excess:
-                self.record("note", self.name, text=f"it {excess}: ended", excess=excess)
-                for pid in holdings.tree(program.pid):
-                    _kill(pid)
+                self.end_for(excess)
             await asyncio.wait([program.exited], timeout=WATCHED_EVERY if not excess else 0.01)
+
+    def end_for(self, excess: str) -> None:
+        """End a guest that does what it may not: `excess` completes the sentence that begins with "it"."""
+        self.record("note", self.name, text=f"it {excess}: ended", excess=excess)
+        if self.program is not None and self.program.pid:
+            for pid in holdings.tree(self.program.pid):
+                _kill(pid)
 
     def _command(self) -> tuple[str, ...]:
         argv = self.service.command

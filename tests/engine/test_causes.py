@@ -72,7 +72,7 @@ def asked_for(recv_q: int) -> tuple[str, str, dict[str, Any]]:
         ),
         (
             [asked_for(0)],
-            "the server reads what alice says and sends it to nobody: is its list of clients empty?",
+            "the server reads what alice says and sends it to nobody: is its list of clients empty, or the first line taken for a name (--dialect join={name})?",
         ),
         ([], "the server waits in recv() for bob, who is silent, and does not serve alice meanwhile"),
     ],
