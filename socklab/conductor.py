@@ -43,7 +43,7 @@ from socklab.sockets import Socket, as_seen
 from socklab.topology import Service, Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict, server_log
 
-FLOOD = 32 << 20  # bytes, and eight times what was said to each client: a guest that sends more is ended
+FLOOD = 8 << 20  # bytes, and eight times what was said to each client: a guest that sends more is ended
 FEW = 4  # clients of whom the server's kernel is asked when they got too little
 LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue

@@ -731,3 +731,11 @@ def test_where_nobody_hears_itself_an_empty_line_ends_nothing() -> None:
     inbox.feed(sent(b"\r\nhello\r\n\nworld\r\n"))
 
     assert [message.data for message in inbox.messages] == [b"hello", b"world"]
+
+
+def test_a_greeting_without_a_newline_is_passed_over_and_the_first_line_stays() -> None:
+    inbox = Inbox(LINE, Dialect(ignore=("^Hello",)))
+    for each in (CONNECTED, received(b"Hello there"), received(b"alice: hi\n", 2)):
+        inbox.feed(each)
+
+    assert [message.data for message in inbox.messages] == [b"alice: hi"]

@@ -237,3 +237,88 @@ def test_a_program_of_ones_own_plays_any_scenario_of_a_contract(run: Run, tmp_pa
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+# A right chat, but for its words: it wants a name, in the accept loop as many write it, has no word for quit, and greets without a newline.
+NAMES = """
+import socket, sys, threading
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=3)
+clients, lock = set(), threading.Lock()
+
+def serve(client, lines):
+    for line in lines:
+        if line.strip(b"\\r\\n"):
+            with lock:
+                for each in clients:
+                    each.outbox.put(line if line.endswith(b"\\n") else line + b"\\n")
+    with lock:
+        clients.discard(client)
+    client.outbox.put(b"")
+
+class Client:
+    def __init__(self, conn):
+        import queue
+        self.conn, self.outbox = conn, queue.SimpleQueue()
+        threading.Thread(target=self.write, daemon=True).start()
+    def write(self):
+        try:
+            while line := self.outbox.get():
+                self.conn.sendall(line)
+            self.conn.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self.conn.close()
+
+def lines_of(conn):
+    rest = b""
+    try:
+        while data := conn.recv(65536):
+            *lines, rest = (rest + data).split(b"\\n")
+            yield from (line + b"\\n" for line in lines)
+        yield rest
+    except OSError:
+        pass
+
+while True:
+    conn, _ = listener.accept()
+    conn.sendall(b"Hello there")
+    lines = lines_of(conn)
+    next(lines, b"")  # the name; the next client waits for it
+    client = Client(conn)
+    with lock:
+        clients.add(client)
+    threading.Thread(target=serve, args=(client, lines), daemon=True).start()
+"""
+
+
+def test_a_name_in_the_accept_loop_no_quit_and_a_greeting_without_newline_are_a_dialect(
+    run: Run, tmp_path: Path
+) -> None:
+    """Each client says its name right behind its own connect, and leaves by FIN where there is no word for it."""
+    (tmp_path / "names.py").write_text(NAMES)
+    start = ("--", sys.executable, "names.py", "{host}", "{port}")
+    words = ("--dialect", "join={name}", "--dialect", "quit=none", "--dialect", "ignore=^Hello")
+    done = run("check", "chat", "--no-runs", "--json", "out.json", *words, *start)
+
+    report = json.loads((tmp_path / "out.json").read_text())
+    wrong = [item["scenario"] for item in report["items"] if item["verdict"] == "fail" and item["possible"]]
+    assert wrong == [], done.stdout
+    played = {item["scenario"] for item in report["items"] if item["verdict"] == "pass"}
+    assert {"a-full-room", "a-room-that-empties-keeps-nothing", "everyone-hears-a-line"} <= played
+
+
+def test_a_server_that_sends_without_end_is_ended_and_that_is_the_cause(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "flood.py").write_text(
+        "import socket, sys, threading\n"
+        "listener = socket.create_server((sys.argv[1], int(sys.argv[2])), backlog=128)\n"
+        "def serve(conn):\n"
+        "    conn.recv(1)\n"
+        "    while True: conn.sendall(b'x' * 65536)\n"
+        "while True: threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()\n"
+    )
+    done = run("check", "echo", "--", sys.executable, "flood.py", "{host}", "{port}")
+
+    assert done.returncode == 1
+    assert "the server sent 8 MiB, where" in done.stdout
+    sizes = [path.stat().st_size for path in (tmp_path / "runs").glob("*/history.jsonl")]
+    assert max(sizes) < 100 << 20
