@@ -25,7 +25,7 @@ def _proposed(failed: Sequence[Result], dialect: Dialect) -> Iterator[str]:
     told: set[str] = set()
     for text in common:
         # Digits in it count something: they will be others the next time.
-        head = re.split(rb"\d", text.strip()[:12])[0].decode(errors="replace")
+        head = re.split(rb"\d", text.strip()[:12])[0].decode(errors="replace").rstrip()
         pattern = "^" + re.escape(head).replace("\\ ", " ")
         if dialect.ignores(text) or pattern in told or not head:
             continue
