@@ -1,0 +1,144 @@
+"""Likely causes at a UDP echo and at a registry. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from socklab.causes.story import (
+    Rule,
+    Story,
+    for_each,
+)
+from socklab.matching import shown
+
+
+def _datagram_cut(story: Story, client: str, got: list[bytes]) -> str:
+    every = {data for _, _, data in story.said}
+    for data in every:
+        for each in got:
+            if each in every or not each:
+                continue
+            if len(each) >= 200 and len(each) < len(data) and data.startswith(each):
+                return f"of a datagram of {len(data):,} bytes {len(each):,} came: recvfrom({len(each)}) throws the rest away"
+            if each.strip() == data.strip():
+                return "strip() takes white space away from what was sent"
+            if len(data) > 2 and each.endswith(data):
+                return f"it puts {shown(each[: -len(data)], 40)} before what was sent: a datagram is delivered unchanged"
+    return ""
+
+
+_REG, _DEREG = b"#REG", b"#DEREG"
+
+
+def _registry(story: Story) -> str:
+    """What a registry did that one of the contract would not have done. A model of it goes along with what was said."""
+    members: set[str] = set()
+    nodes: dict[str, str] = next((e.data["nodes"] for e in story.events if e.kind == "play"), {})
+    if not any(data.strip() == _REG for _, _, data in story.said):
+        return ""
+    got = {name: story.got(name) for name in story.everyone}
+    heard = {
+        name: [(e.t, e.content) for e in story.of(name) if e.kind == "received"] for name in story.everyone
+    }
+    times = Counter(data for _, _, data in story.said)
+    owed: set[bytes] = set()
+    for who, _, data in story.said:
+        members = (
+            members | {who}
+            if data.strip() == _REG
+            else members - {who}
+            if data.strip() == _DEREG
+            else members
+        )
+        if who in members:
+            owed.add(data)
+    members = set()
+    for who, event, data in story.said:
+        word = data.strip()
+        answered = any(t > event.t for t, _ in heard[who])
+        if word in (_REG, _DEREG):
+            other = next((n for n in story.everyone if n != who and data in got[n]), "")
+            if other:
+                return f"{other} got {who}'s {shown(word)}: a command is between one client and the server, and is not delivered"
+            if who in story.clients and not answered and not got[who]:
+                if word != data:
+                    return f"{shown(data)} is not taken for a command: white space around it does not count"
+                if not any(word != d and w == who for w, _, d in story.said if d.strip() in (_REG, _DEREG)):
+                    return f"{shown(word)} is not answered: a client cannot know whether it is registered"
+            members = members | {who} if word == _REG else members - {who}
+            continue
+        for name in story.clients:
+            came = sum(each == data for each in got.get(name, []))
+            twin = next((n for n in members if n != name and nodes.get(n) == nodes.get(name)), "")
+            if came and data not in owed:
+                return f"{who} has not registered, and what it says is delivered: before anything is delivered, its sender is looked up"
+            if came > times[data] and name in members:
+                return f"{name} is registered more than once: a second #REG adds it again (a list where a set is wanted)"
+            if who in members and name in members and not came and len(data) < 2000 and times[data] == 1:
+                if twin and data in got.get(twin, []):
+                    return f"{name} and {twin} are on one host, and only {twin} is known: clients are told apart by their IP address alone"
+                if any(
+                    d.strip() == _DEREG and nodes.get(w) == nodes.get(name) and w != name
+                    for w, _, d in story.said
+                ):
+                    return f"when a client of the same host left, {name} was taken off with it: a client is address and port together"
+                if data.upper().find(_REG) >= 0 or data.upper().find(_DEREG) >= 0:
+                    return (
+                        f"{shown(data)} is taken for a command, and is a text: only the exact command is one"
+                    )
+                if name == who and not any(data in got[n] for n in members - {name}) and len(members) > 1:
+                    continue
+                if name == who:
+                    return "what is said goes to every member but its sender: the sender is one of them, too"
+            if name not in members and came:
+                return f"{name} is not registered, and hears what is said: who sends something is taken in, or #DEREG is not obeyed"
+    return ""
+
+
+def _datagram_from_elsewhere(story: Story, client: str, got: list[bytes]) -> str:
+    ready = next((e for e in story.events if e.kind == "ready"), None)
+    for event in story.of(client):
+        if (
+            event.kind == "received"
+            and ready is not None
+            and (source := event.data.get("from"))
+            and source[1] != ready.data["port"]
+        ):
+            return f"the answer came from port {source[1]}, not from the server's own: a second socket sends it, and many clients throw it away"
+    return ""
+
+
+def _to_another(story: Story, client: str, got: list[bytes]) -> str:
+    for who, _, data in story.said:
+        if who == client and len(data) > 2 and data not in got:
+            other = next(
+                (
+                    n
+                    for n in story.everyone
+                    if n != client
+                    and data in story.got(n)
+                    and not any(d == data for w, _, d in story.said if w == n)
+                ),
+                "",
+            )
+            if other and not got:
+                return f"what {client} said went to {other}: the address of the first client is kept for all"
+    return ""
+
+
+def _silent_from_then_on(story: Story) -> str:
+    """It runs, but has not answered anybody since a certain datagram."""
+    answered = [e.t for e in story.events if e.kind == "received"]
+    later = [(who, e, data) for who, e, data in story.said if not answered or e.t > answered[-1]]
+    if len(later) >= 1 and answered and later[0][2] == b"":
+        return "since an empty datagram it answers nobody: an empty one is no end of anything in UDP"
+    return ""
+
+
+RULES: tuple[Rule, ...] = (
+    for_each(_datagram_from_elsewhere),
+    for_each(_datagram_cut),
+    _registry,
+    for_each(_to_another),
+    _silent_from_then_on,
+)

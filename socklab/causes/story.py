@@ -1,0 +1,216 @@
+"""A history as the rules read it: who said what, who got what, and small questions that several of them ask. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from socklab.dialect import Dialect
+from socklab.history import Event, joined
+from socklab.matching import Inbox
+from socklab.scenario import Step
+
+RIGHT_BEHIND = 0.5e9  # ns; what happens within this time of a server's end may well be why
+
+
+@dataclass
+class Story:
+    """A history, told from the side of those who were not content."""
+
+    events: Sequence[Event]
+    clients: tuple[str, ...]
+    framing: str
+    dialect: Dialect
+    step: Step | None
+    _inboxes: dict[str, Inbox] = field(default_factory=dict)
+
+    def inbox(self, name: str) -> Inbox:
+        """All that a client received."""
+        if name not in self._inboxes:
+            inbox = self._inboxes[name] = Inbox(self.framing, self.dialect)
+            for event in self.of(name):
+                inbox.feed(event)
+        return self._inboxes[name]
+
+    def of(self, name: str) -> list[Event]:
+        return [e for e in self.events if e.node == name]
+
+    def got(self, name: str) -> list[bytes]:
+        """The messages of its latest connection; the unfinished one too."""
+        inbox = self.inbox(name)
+        return [m.data for m in inbox.messages[inbox.first :]] + (
+            [bytes(inbox._partial)] if inbox._partial else []
+        )
+
+    @cached_property
+    def everyone(self) -> list[str]:
+        begin = next((e for e in self.events if e.kind == "play"), None)
+        return [str(name) for name in begin.data["clients"]] if begin else []
+
+    @cached_property
+    def said(self) -> list[tuple[str, Event, bytes]]:
+        """Who said what, a `sent` event each."""
+        return [
+            (e.node, e, joined(e.data["chunks"]))
+            for e in self.events
+            if e.kind == "sent" and not e.data.get("join")
+        ]
+
+    def heard(self, line: Line) -> list[str]:
+        """Who got a line; of a sender that is not to hear itself nothing is known."""
+        return [n for n in self.everyone if (self.dialect.echo or n != line.who) and is_in(line, self.got(n))]
+
+    def unread(self, client: str) -> int | None:
+        """Bytes of a client that lay in the server's socket at the end; None where its kernel was not asked."""
+        seen = (e for e in reversed(self.events) if e.kind == "sockets" and e.node == "server")
+        mine = next((e for e in seen if e.data.get("peer") == client), None)
+        return int(mine.data.get("recv-q", 0)) if mine is not None else None
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """All lines that were said."""
+        found: list[Line] = []
+        open_: dict[str, tuple[bytes, int]] = {}
+        for event in self.events:
+            if event.kind in ("connected", "closed", "aborted", "half-closed"):
+                rest, pieces = open_.pop(event.node, (b"", 0))
+                if rest:
+                    found.append(Line(event.node, rest, event.t, pieces, 1, ended=False))
+            elif event.kind == "sent" and not event.data.get("join"):
+                before, pieces = open_.pop(event.node, (b"", 0))
+                chunks = len(event.data["chunks"])
+                whole, rest = self.dialect.split(before + joined(event.data["chunks"]))
+                for number, text in enumerate(whole):
+                    cut = (pieces if number == 0 else 0) + (chunks if chunks > len(whole) else 1)
+                    found.append(
+                        Line(event.node, text, event.t, cut, len(whole) if chunks < len(whole) else 1)
+                    )
+                if rest:
+                    open_[event.node] = (rest, pieces + chunks)
+        found += [Line(name, rest, 1 << 62, pieces, 1, ended=False) for name, (rest, pieces) in open_.items()]
+        return [line for line in found if line.text]
+
+    @cached_property
+    def exit(self) -> Event | None:
+        return next(
+            (e for e in reversed(self.events) if e.kind == "exited" and not e.data.get("expected")), None
+        )
+
+    def wanted(self, name: str) -> list[re.Pattern[bytes]]:
+        """What the failed step expected of a client, as far as it is text."""
+        found = []
+        for who, expectation in self.step.expects if self.step else ():
+            for pattern in expectation.patterns if who == name else ():
+                if pattern.kind == "regex":
+                    found.append(re.compile(str(pattern.value).encode(errors="surrogateescape")))
+                elif pattern.kind in ("contains", "is") and isinstance(pattern.value, str):
+                    text = re.sub(r"\\\{\w+\\\}", ".*", re.escape(pattern.value))
+                    found.append(re.compile(text.encode(errors="surrogateescape")))
+        return found
+
+    def is_wanted(self, name: str, text: bytes) -> bool:
+        wanted = self.wanted(name)
+        return not wanted or any(pattern.search(text) for pattern in wanted)
+
+    def connected_at(self, name: str) -> int:
+        return next((e.t for e in reversed(self.events) if e.kind == "connected" and e.node == name), 0)
+
+    def present(self, name: str, t: int) -> bool:
+        """Whether a client was connected at a time, as far as it knows itself."""
+        here = False
+        for event in self.of(name):
+            if event.t > t:
+                break
+            if event.kind == "connected":
+                here = True
+            elif event.kind in ("closed", "aborted", "eof", "reset"):
+                here = False
+        return here
+
+    def before(self, t: int, within: float) -> Event | None:
+        """What a client did right before a time: that it left, rather than that it spoke, and that it spoke, rather than came."""
+        mine = [e for e in self.events if t - within <= e.t <= t]
+        for kinds in (("aborted",), ("closed", "half-closed"), ("sent",), ("connected",)):
+            if acts := [e for e in mine if e.kind in kinds]:
+                quits = [e for e in acts if e.kind == "sent" and joined(e.data["chunks"]).strip() == b"quit"]
+                return (quits or acts)[-1]
+        return None
+
+
+@dataclass(frozen=True)
+class Line:
+    who: str
+    text: bytes
+    t: int
+    pieces: int
+    """In how many pieces it was sent."""
+    beside: int
+    """How many lines went out in one segment with it, itself included."""
+    ended: bool = True
+    """It had its newline."""
+
+
+Rule = Callable[[Story], str]
+
+
+CLOSED = re.compile(r"(cut|reject)(,|$)")
+"""A fault that lets nothing through, from its beginning."""
+
+
+def ended_by_the_server(story: Story) -> Iterator[tuple[str, Event]]:
+    """Clients that the server has closed, with the event."""
+    for client in story.clients or story.everyone:
+        since = story.connected_at(client)
+        mine = [
+            e for e in story.of(client) if e.kind in ("eof", "reset", "closed", "aborted") and e.t >= since
+        ]
+        if mine and mine[0].kind in ("eof", "reset"):
+            yield client, mine[0]
+
+
+def who_stalls(story: Story, but: str) -> list[str]:
+    """Who does not read at the end."""
+    state: dict[str, bool] = {}
+    for event in story.events:
+        if event.kind in ("stalled", "reading", "closed", "aborted", "connected"):
+            state[event.node] = event.kind == "stalled"
+    return [name for name, stalled in state.items() if stalled and name != but]
+
+
+def who_is_cut_off(story: Story, t: int, but: str) -> str:
+    """Who else was behind a link that let nothing through at a time."""
+    links: dict[str, str] = next(
+        (e.data["links"] for e in reversed(story.events) if e.kind == "fault" and e.t <= t), {}
+    )
+    cut = [link.split("→") for link, fault in links.items() if CLOSED.match(fault)]
+    return next((end for ends in cut for end in ends if end in story.everyone and end != but), "")
+
+
+def for_each(rule: Callable[[Story, str, list[bytes]], str]) -> Rule:
+    def each(story: Story) -> str:
+        return next(
+            (cause for c in story.clients if c in story.everyone and (cause := rule(story, c, story.got(c)))),
+            "",
+        )
+
+    return each
+
+
+def is_in(line: Line, got: Iterable[bytes]) -> bool:
+    return any(line.text in each for each in got)
+
+
+def lines_missing(story: Story, client: str, got: list[bytes]) -> list[Line]:
+    """The lines that were said while the client was there and that it did not get."""
+    since = story.connected_at(client)
+    quits = (story.dialect.quit or "quit").encode()
+    return [
+        line for line in story.lines
+        if line.ended and story.is_wanted(client, line.text) and line.t > since and line.text.strip() not in (quits, b"") and not is_in(line, got)
+    ]  # fmt: skip
+
+
+def quit_said(story: Story, name: str, since: int, t: int) -> bool:
+    return any(who == name and since < e.t < t and data.strip() == b"quit" for who, e, data in story.said)
