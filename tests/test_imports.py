@@ -34,9 +34,11 @@ PURE = (
     "words",
     "diagram",
     "page",
+    "picture",
+    "recorded",
     "inside.packets",
 )
-FACES = ("live", "web", "cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
+FACES = ("live", "web", "record", "cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
 
 
 def imports(path: Path) -> set[str]:

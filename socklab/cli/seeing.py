@@ -1,4 +1,4 @@
-"""What happens, and what happened, to be seen: `show` and `serve`."""
+"""What happens, and what happened, to be seen and kept: `show`, `serve`, `record`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socklab.cli.common import BROKEN, OK, USAGE, lab_options
+from socklab.cli.common import BROKEN, OK, USAGE, compose_of, lab_options, told, troubles
+from socklab.contracts import CONTRACTS
 from socklab.picture import KINDS
 
 if TYPE_CHECKING:
@@ -65,6 +66,33 @@ def add_parsers(commands: Any) -> None:
     )
     lab_options(serve)
     serve.set_defaults(run=_serve)
+
+    record = commands.add_parser(
+        "record", help="listen to a real client, and make a scenario of it", description=_record.__doc__
+    )
+    record.add_argument(
+        "path", type=Path, metavar="FILE", help="the scenario, like scenarios/chat/what-nc-said.yaml"
+    )
+    record.add_argument(
+        "--to",
+        required=True,
+        metavar="SERVICE | HOST:PORT",
+        help="the server: a service of the compose file, which is started, or one that runs",
+    )
+    record.add_argument(
+        "--listen",
+        default="127.0.0.1:0",
+        metavar="[HOST:]PORT",
+        help="where your client shall connect (default: a free port of 127.0.0.1)",
+    )
+    record.add_argument(
+        "--contract", choices=tuple(CONTRACTS), metavar="CONTRACT", help="how HOST:PORT speaks: echo or chat"
+    )
+    record.add_argument("--once", action="store_true", help="end when all who came have gone, not at Ctrl-C")
+    record.add_argument(
+        "--compose", type=Path, metavar="FILE", help="the compose file (default: found from here upwards)"
+    )
+    record.set_defaults(run=_record)
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -212,3 +240,146 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     )
     await server.serve(sockets=[listener])
     return OK
+
+
+def _record(arguments: argparse.Namespace) -> int:
+    """Stand between a client (nc, telnet, a program) and a server, pass on all that happens, and write it down as a scenario: what was said as steps, what came as expectations. Of a service of the compose file it is played once, to see that it passes."""
+    import asyncio
+
+    from socklab import player, terminal
+    from socklab.source import ScenarioError
+
+    path: Path = arguments.path
+    if not player.is_scenario(path.absolute()):
+        terminal.error(
+            f"{path}: a scenario is a *.yaml under a folder called scenarios/, or a *.scenario.yaml; name it so"
+        )
+        return USAGE
+    if path.exists():
+        terminal.error(f"{path}: is there already; name another file")
+        return USAGE
+    try:
+        return asyncio.run(_record_there(arguments))
+    except troubles() as exc:
+        return told(exc)
+    except ScenarioError as exc:
+        terminal.error(f"a defect in socklab itself: what it wrote cannot be read: {exc}")
+        return BROKEN
+
+
+async def _record_there(arguments: argparse.Namespace) -> int:
+    import asyncio
+    import signal
+
+    from socklab import conductor, player, recorded, source, terminal, topology
+    from socklab.backends import LabError, Network, Node
+    from socklab.conductor import Options
+    from socklab.matching import DATAGRAM
+    from socklab.record import Recorder
+    from socklab.scenario import load
+    from socklab.servers import NotReady, Server
+
+    host, _, port = arguments.to.rpartition(":")
+    compose = None if host else compose_of(arguments)
+    backend = None
+    try:
+        if compose is not None:
+            lab_file = topology.read(compose)
+            service = lab_file.service(arguments.to).judged_as(None)
+            backend = player.backend("process")
+            if await backend.probe() is not None or not service.command:
+                raise topology.TopologyError(
+                    f'"{arguments.to}" cannot be started here; start it, and name it as HOST:PORT'
+                )
+            lab = await backend.lab(
+                [Network(n, True) for n in service.networks], [Node(arguments.to, service.networks)]
+            )
+            server = Server(
+                arguments.to, service, arguments.to, lab, lab_file.root, 1.0, lambda *_, **__: None
+            )
+            try:
+                await server.start()
+            except NotReady as exc:
+                raise LabError(str(exc)) from None
+            to, name = (server.address, int(server.port or 0)), service.name
+        else:
+            contract = CONTRACTS.get(arguments.contract or "")
+            if contract is None:
+                raise topology.TopologyError(
+                    f"--to {arguments.to} says nothing of how it speaks: add --contract chat, or echo"
+                )
+            if not port.isdigit() or not 0 < int(port) < 65536:
+                raise topology.TopologyError(f'"{arguments.to}" is no HOST:PORT, such as 127.0.0.1:6001')
+            service = topology.Topology.of_guest(contract, (), _guest(), int(port), contract.model).service(
+                contract.model
+            )
+            to, name = (host.strip("[]"), int(port)), contract.model
+        if service.framing == DATAGRAM or service.protocol != "tcp":
+            raise topology.TopologyError(
+                f"{name} speaks {service.protocol.upper()}; only TCP can be recorded"
+            )
+        where, _, number = arguments.listen.rpartition(":")
+        try:
+            recorder = Recorder(where.strip("[]") or "127.0.0.1", int(number), to, _said)
+        except (OSError, ValueError, OverflowError) as exc:
+            raise topology.TopologyError(
+                f"--listen {arguments.listen}: {getattr(exc, 'strerror', None) or 'is no [HOST:]PORT'}"
+            ) from None
+        shown = f"{where or '127.0.0.1'} {recorder.port}"
+        print(f"connect to {shown} (nc {shown}); Ctrl-C ends and writes {arguments.path}", flush=True)
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, stop.set)
+        running = asyncio.ensure_future(recorder.run())
+        until = [
+            asyncio.ensure_future(stop.wait()),
+            *([asyncio.ensure_future(recorder.ended.wait())] if arguments.once else []),
+        ]
+        await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
+        for task in (running, *until):
+            task.cancel()
+        moments = list(recorder.moments)  # what we do to those who are still there is no part of it
+        await asyncio.gather(running, *until, return_exceptions=True)
+        if not moments:
+            terminal.error("nobody connected, so there is nothing to write")
+            return USAGE
+        title = arguments.path.name.partition(".")[0].replace("-", " ").capitalize()
+        text = recorded.scenario(title, name, service.framing, moments)
+        if len(text.encode()) > source.MAX_FILE:
+            terminal.error(
+                f"{arguments.path}: this session would be {len(text) >> 10} KiB of scenario, and one has {source.MAX_FILE >> 10} at most; record a shorter one"
+            )
+            return USAGE
+        try:
+            arguments.path.parent.mkdir(parents=True, exist_ok=True)
+            arguments.path.write_text(
+                recorded.scenario(title, name, service.framing, moments), encoding="utf-8"
+            )
+        except OSError as exc:
+            terminal.error(f"{arguments.path}: {exc.strerror}")
+            return USAGE
+        scenarios = load(arguments.path)
+        print(f"{arguments.path}: {sum(1 for _ in scenarios[0].walk())} steps")
+        if compose is None:
+            return OK
+        result = await conductor.play(scenarios[0], lab_file, backend or player.backend("process"), Options())
+        print(*terminal.result_lines(result), sep="\n")
+        return 0 if result.verdict.value == "pass" else 1
+    finally:
+        if backend is not None:
+            await backend.close()
+
+
+def _guest() -> Any:
+    from socklab.guest import Guest
+
+    return Guest(Path.cwd())
+
+
+def _said(moment: Any) -> None:
+    """The session as it goes on."""
+    from socklab.matching import shown
+
+    way = {"got": "←", "eof": "←", "reset": "←"}.get(moment.kind, "→")
+    print(f"{moment.who} {way} {shown(moment.data) if moment.data else moment.kind}", flush=True)
