@@ -36,7 +36,7 @@ from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
 from socklab.language import FAULT_VERBS, LINK_VERBS
 from socklab.links import Change, Links
-from socklab.matching import DATAGRAM, LINE, Inbox
+from socklab.matching import DATAGRAM, LINE, STREAM, Inbox
 from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
 from socklab.sockets import Socket, as_seen
@@ -1120,6 +1120,9 @@ class _Play:
         if "came before" in exc.got:
             # Is what was passed over lost, or only late? That decides about the cause.
             await self._until(lambda: False, 0.3 * self.patience)
+        elif self.framing == STREAM:
+            # What is wrong from its first byte on is better told with what comes behind it.
+            await self._until(lambda: False, 0.1 * self.patience)
         await self._unread(exc.clients)
         refused = exc.step is not None and exc.step.verb == "connect"
         if refused or any(self.judge.inboxes[name].ended for name in exc.clients):

@@ -98,6 +98,7 @@ def test_some_are_played_while_the_lab_is_up(clone: Path) -> None:
             "scenarios/isolation",
             "-q",
         ],
+        stdin=subprocess.DEVNULL,  # what compose finds there it wants to hand on
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -1,7 +1,7 @@
 # fault: of what one recv() gives only the first 1024 bytes are sent back
 # contract: echo
 # caught by: a-megabyte-comes-back, half-close-gets-the-rest
-# cause: only the first 1024 …of what recv() gave are sent back
+# cause: only the first … of what recv() gave are sent back
 # lesson: it receives up to 65536 bytes at once and sends back only the first 1024 of them
 import socketserver
 import sys
