@@ -141,15 +141,17 @@ async def play(
     check(scenario, topology)
     options = options or Options()
     began = time.monotonic()
-    result, raced = await _Play(scenario, topology, backend, options).run()
+    result, raced = await Play(scenario, topology, backend, options).run()
     if raced and options.replay:
-        second, _ = await _Play(scenario, topology, backend, replace(options, gap=LONG_GAP)).run()
+        second, _ = await Play(scenario, topology, backend, replace(options, gap=LONG_GAP)).run()
         note = "a line said within a second of a connect passed a client by, as it may (chat.4); played again with a longer gap"
         result = replace(second, notes=(note,)) if second.verdict is Verdict.PASS else second
     return replace(result, seconds=time.monotonic() - began)
 
 
-class _Play:
+class Play:
+    """One play: a lab of its own, from its start to its end."""
+
     def __init__(self, scenario: Scenario, topology: Topology, backend: Backend, options: Options) -> None:
         self.scenario = scenario
         self.topology = topology
@@ -179,7 +181,7 @@ class _Play:
         self.capture: Capture | None = None
         self._ending: set[asyncio.Task[None]] = set()
         self.folder: Path | None = None
-        self.lab: Lab
+        self._lab: Lab | None = None
         self._waiters: set[asyncio.Future[None]] = set()
         self._came = 0
         """Bytes that clients got."""
@@ -192,82 +194,107 @@ class _Play:
         """Of each client's latest connection: its own port and the server's."""
         self._step: Step | None = None
 
+    @property
+    def lab(self) -> Lab:
+        assert self._lab is not None, "there is no lab before set_up()"
+        return self._lab
+
     # ── the whole ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(self) -> tuple[Result, bool]:
         """The result, and whether it is a failure that a longer gap might mend."""
-        lab: Lab | None = None
         raced = False
         try:
-            if reason := self._cannot(self.backend.can):
-                return self._result(Verdict.SKIP, reason), False
-            self._make_folder()
-            lab = self.lab = await self.backend.lab(self._networks(), list(self.nodes.values()))
-            names = {host: "server" if host == self.service.name else host for host in self.nodes}
-            self.links = Links(lab, self.nodes.values(), names, self.options.seed, self._packet, self.ipv6)
-            if reason := self._cannot_here(lab):
-                return self._result(Verdict.SKIP, reason), False
-            await self._prepare()
+            await self.set_up()
             await self._steps(self.scenario.steps, "")
-            await self._last_look()
-            for task in self._ending:
-                if task.done():
-                    task.result()  # a fault that could not be undone
-            await self._count()
+            await self.conclude()
             result = self._result(Verdict.PASS)
-        except NotReady as exc:
-            failure = Failure(
-                f"{self.scenario.path}:1",
-                f"start of {self.scenario.service}",
-                "a server that listens",
-                str(exc),
-                server_log(self.history),
-                causes.of_start(self.history, str(exc)) if self.guest else "",
-                start=True,
-            )
-            result = self._result(Verdict.FAIL, str(exc), failure)
-        except Failed as exc:
-            raced = exc.raced and not self.gap
-            await self._last_words(exc)
-            result = self._result(Verdict.FAIL, str(exc), self._failure(exc))
-        except Lacking as exc:
-            return self._result(Verdict.SKIP, str(exc)), False
-        except LabError as exc:
-            where = f"{self.scenario.path}:{self._step.line}: " if self._step else ""
-            whole = await lab.diagnosis() if lab is not None else ""
-            result = self._result(Verdict.ERROR, f"{where}{whole or exc}")
-        except OSError as exc:
-            result = self._result(Verdict.ERROR, f"{exc.filename or 'the lab'}: {exc.strerror or exc}")
-        except (
-            Exception
-        ) as exc:  # a defect of ours is never the server's fault, and no traceback for the user
-            result = self._result(
-                Verdict.ERROR,
-                f"a defect in socklab itself ({type(exc).__name__}: {exc}){self._keep_traceback()}",
-            )
+        except Exception as exc:
+            raced = isinstance(exc, Failed) and exc.raced and not self.gap
+            result = await self.came_to(exc)
         finally:
             # Also when this task is cancelled: what was made goes first.
-            missing = await _unhurried(self._keep_packets()) if self.capture is not None else ""
-            for agent in self.agents.values():
-                agent.close()
-            await _end(self._ending)
-            for server in self.servers.values():
-                server.close()
-            if lab is not None:
-                self.links.close()
-                await _unhurried(lab.stop())
-            self.history.close()
-            self._write_report()
+            missing = await self.tear_down()
+        return self._noted(result, missing), raced
+
+    async def set_up(self) -> None:
+        """The lab, its servers ready, its agents there. Raises NotReady, LabError, and Lacking for what this backend cannot."""
+        if reason := self._cannot(self.backend.can):
+            raise Lacking(reason)
+        self._make_folder()
+        self._lab = lab = await self.backend.lab(self._networks(), list(self.nodes.values()))
+        names = {host: "server" if host == self.service.name else host for host in self.nodes}
+        self.links = Links(lab, self.nodes.values(), names, self.options.seed, self._packet, self.ipv6)
+        if reason := self._cannot_here(lab):
+            raise Lacking(reason)
+        await self._prepare()
+
+    async def conclude(self) -> None:
+        """When all steps are done: what is only known at the end. Raises Failed and LabError."""
+        await self._last_look()
+        for task in self._ending:
+            if task.done():
+                task.result()  # a fault that could not be undone
+        await self._count()
+
+    async def came_to(self, exc: Exception) -> Result:
+        """The result of a play that an exception has ended."""
+        match exc:
+            case NotReady():
+                failure = Failure(
+                    f"{self.scenario.path}:1",
+                    f"start of {self.scenario.service}",
+                    "a server that listens",
+                    str(exc),
+                    server_log(self.history),
+                    causes.of_start(self.history, str(exc)) if self.guest else "",
+                    start=True,
+                )
+                return self._result(Verdict.FAIL, str(exc), failure)
+            case Failed():
+                await self._last_words(exc)
+                return self._result(Verdict.FAIL, str(exc), self._failure(exc))
+            case Lacking():
+                return self._result(Verdict.SKIP, str(exc))
+            case LabError():
+                where = f"{self.scenario.path}:{self._step.line}: " if self._step else ""
+                whole = await self._lab.diagnosis() if self._lab is not None else ""
+                return self._result(Verdict.ERROR, f"{where}{whole or exc}")
+            case OSError():
+                return self._result(Verdict.ERROR, f"{exc.filename or 'the lab'}: {exc.strerror or exc}")
+            case _:  # a defect of ours is never the server's fault, and no traceback for the user
+                return self._result(
+                    Verdict.ERROR,
+                    f"a defect in socklab itself ({type(exc).__name__}: {exc}){self._keep_traceback()}",
+                )
+
+    async def tear_down(self) -> str:
+        """End all that was made, and leave the packets and the report. What is missing of the packets, in words."""
+        missing = await _unhurried(self._keep_packets()) if self.capture is not None else ""
+        for agent in self.agents.values():
+            agent.close()
+        await _end(self._ending)
+        for server in self.servers.values():
+            server.close()
+        if self._lab is not None:
+            self.links.close()
+            await _unhurried(self._lab.stop())
+        self.history.close()
+        self._write_report()
+        return missing
+
+    def _noted(self, result: Result, missing: str) -> Result:
+        """With what could not be kept of the play."""
         if missing:
             result = replace(result, notes=(*result.notes, missing))
         if self.history.write_error and result.verdict is Verdict.PASS:
-            exc_ = self.history.write_error
-            result = replace(
+            exc = self.history.write_error
+            return replace(
                 result,
                 verdict=Verdict.ERROR,
-                reason=f"{self.folder}/history.jsonl: {exc_.strerror}; free some space, or play with --runs elsewhere",
+                reason=f"{self.folder}/history.jsonl: {exc.strerror}; free some space, or play with --runs elsewhere",
             )
-        return result, raced
+        return result
 
     def _cannot(self, can: frozenset[str]) -> str:
         """What the scenario needs and this backend does not have, with the remedy; or nothing."""
