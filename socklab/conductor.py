@@ -518,7 +518,7 @@ class Play:
             [
                 *(server.start() for server in self.servers.values()),
                 *(self._start_agent(host) for host in hosts),
-                self.links.prepare(self._link_faults()),
+                self.links.prepare(self._link_faults(self.scenario.walk())),
                 self._begin_capture(),
             ]
         )
@@ -665,7 +665,7 @@ class Play:
             await self._one(step, f"{path}{number}")
 
     async def _one(self, step: Step, path: str) -> None:
-        self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="begin")
+        self._tell_step(step, path, "begin")
         self._step = step
         try:
             undo = await self._do(step, path)
@@ -677,9 +677,15 @@ class Play:
                 await undo()
         except Failed as exc:
             exc.step = exc.step or step
-            self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="failed")
+            self._tell_step(step, path, "failed")
             raise
-        self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase="end")
+        except (LabError, asyncio.CancelledError):
+            self._tell_step(step, path, "broken off")
+            raise
+        self._tell_step(step, path, "end")
+
+    def _tell_step(self, step: Step, path: str, phase: str) -> None:
+        self._record("step", line=step.line, path=path, verb=step.verb, text=step.text, phase=phase)
 
     async def _do(self, step: Step, path: str) -> Undo | None:
         """Do a step; what undoes it, where it is one that can be undone."""
@@ -1083,9 +1089,9 @@ class Play:
     def _hosts(self, links: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         return list(dict.fromkeys((self.hosts[a], self.hosts[b]) for a, b in links))
 
-    def _link_faults(self) -> Iterable[tuple[faults.Pair, str, Any]]:
-        """Every link fault of the scenario: on which link, which, and with what settings."""
-        for step in self.scenario.walk():
+    def _link_faults(self, steps: Iterable[Step]) -> Iterable[tuple[faults.Pair, str, Any]]:
+        """Every link fault of these steps: on which link, which, and with what settings."""
+        for step in steps:
             if step.verb in FAULT_VERBS:
                 name = faults.CUT if step.verb in ("partition", "isolate") else step.verb
                 yield from ((pair, name, step.fault) for pair in self._hosts(step.links))

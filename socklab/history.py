@@ -7,7 +7,8 @@ machine share, containers too.
 What kinds there are, and what their `data` holds:
 
     play        scenario (its text), path, service, values, backend, framing, nodes: {name: address}   the first event
-    step        line, path ("3" or "3.1"), verb, text, phase: begin | end | failed
+    step        line, path ("3" or "3.1"), verb, text, phase: begin | end | failed | broken off (the lab, or a person)
+    typed       text      a step as lines of a file, which a person adds at the end of the scenario
     connected   local, remote, connection (counts from 1 for each client)     refused   error, message
     sent        bytes, to, chunks: [{text|base64, repeat}]                    received  text|base64, from (UDP)
     eof, reset, error (error, message)                     what the peer or the network did to the socket

@@ -5,7 +5,7 @@ The conductor feeds it events as they happen and asks it; `again` feeds it a rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from socklab import holdings
 from socklab.dialect import PLAIN, Dialect
 from socklab.history import Event, joined
 from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
-from socklab.scenario import Scenario, Step, plays
+from socklab.scenario import Scenario, Step, variant
 from socklab.sockets import GONE, fits, told, told_bounds
 from socklab.source import Source
 from socklab.verdict import Verdict, on_the_wire, received
@@ -198,6 +198,10 @@ class Judge:
                     guard.step,
                 )
 
+    def forgive(self) -> None:
+        """What came too much has been told; whoever plays on is not told of it again."""
+        self._guards = [guard for guard in self._guards if not guard.watch.violated()]
+
     # quiet
 
     def may_be_quiet(self, name: str, step: Step) -> None:
@@ -293,7 +297,7 @@ def again(events: Sequence[Event]) -> tuple[Verdict, int, str]:
         or not any(e.kind == "step" for e in events)
     ):
         return recorded
-    scenario = _scenario_of(begin)
+    scenario = scenario_of(events)
     judge = Judge(scenario, str(begin.data["framing"]), Dialect.of(begin.data.get("dialect", {})))
     waiting: dict[str, Waiting] = {}
     try:
@@ -310,7 +314,9 @@ def again(events: Sequence[Event]) -> tuple[Verdict, int, str]:
 def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[str, Waiting]) -> None:
     path, phase = str(event.data["path"]), event.data["phase"]
     step = _step_at(scenario, path, judge.values)
-    if step.verb == "expect":
+    if phase == "broken off":
+        waiting.pop(path, None)
+    elif step.verb == "expect":
         if phase == "begin":
             waiting[path] = judge.expect(step)
         else:
@@ -324,12 +330,14 @@ def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[st
             judge.conclude_quiet(name, window, step)
 
 
-def _scenario_of(begin: Event) -> Scenario:
-    source = Source.parse(str(begin.data["scenario"]), Path(str(begin.data["path"])))
-    values: Mapping[str, str] = begin.data["values"]
-    return next(
-        s for s in plays(source) if s.service == begin.data["service"] and dict(s.values) == dict(values)
-    )
+def scenario_of(events: Iterable[Event]) -> Scenario:
+    """The scenario of a history, with all steps that a person typed. Raises ScenarioError, and LookupError where there is no play."""
+    begin = next((e for e in events if e.kind == "play"), None)
+    if begin is None:
+        raise LookupError("this history has no play in it")
+    typed = "".join(str(e.data["text"]) for e in events if e.kind == "typed")
+    source = Source.parse(str(begin.data["scenario"]) + typed, Path(str(begin.data["path"])))
+    return variant(source, str(begin.data["service"]), begin.data["values"])
 
 
 def _step_at(scenario: Scenario, path: str, values: dict[str, str]) -> Step:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import base64
 import binascii
 import itertools
+import json
 import re
+import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -20,7 +22,7 @@ from typing import Any, cast
 from socklab.contracts import CONTRACTS
 from socklab.grammar import MapOf, Record, Str
 from socklab.language import CONNECT_MODIFIERS, MAX_CLIENTS, MEGA, RESERVED, SCENARIO
-from socklab.source import Map, Mark, Problem, Scalar, Seq, Source, Tree, nearest, printable
+from socklab.source import Map, Mark, Problem, Scalar, ScenarioError, Seq, Source, Tree, nearest, printable
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,12 @@ class Step:
     """The likely cause if it fails."""
     note: str | None = None
 
+    def walk(self) -> Iterator[Step]:
+        """This step, and every step inside it."""
+        yield self
+        for inner in (*self.steps, *self.during):
+            yield from inner.walk()
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -209,13 +217,18 @@ class Scenario:
             name = name.removesuffix(ending)
         return f"{name}[{self.variant}]" if self.variant else name
 
-    def walk(self) -> Iterable[Step]:
+    def grown(self, step: str) -> Scenario:
+        """This play with one step more at its end, given as lines of the file (`as_item`). Raises ScenarioError."""
+        source = Source.parse(self.source.text + step, self.path)
+        result = variant(source, self.service, dict(self.values))
+        if len(result.steps) != len(self.steps) + 1:
+            raise ScenarioError("one step at a time", self.path)
+        return result
+
+    def walk(self) -> Iterator[Step]:
         """Every step, also those inside others."""
-        stack = list(reversed(self.steps))
-        while stack:
-            step = stack.pop()
-            yield step
-            stack.extend(reversed(step.steps + step.during))
+        for step in self.steps:
+            yield from step.walk()
 
 
 def load(path: Path) -> list[Scenario]:
@@ -234,6 +247,28 @@ def plays(source: Source) -> list[Scenario]:
         return scenarios
     except Problem as problem:
         raise source.error(problem) from None
+
+
+def variant(source: Source, service: str, values: Mapping[str, str]) -> Scenario:
+    """The play of a source that is about this service, with these values of its matrix. Raises ScenarioError, and LookupError for none."""
+    found = [s for s in plays(source) if s.service == service and dict(s.values) == dict(values)]
+    return found[0]
+
+
+def by_hand(service: str, clients: Sequence[str], services: Sequence[str] = ()) -> Scenario:
+    """A scenario that begins, and to which a person adds a step at a time. Raises ScenarioError for names that cannot be."""
+    head = {"title": f"{service} by hand", "service": service, "services": services, "clients": clients}
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items() if value]
+    source = Source.parse("\n".join([*lines, "steps:", as_item("note: by hand")]), Path("by-hand.yaml"))
+    return plays(source)[0]
+
+
+def as_item(step: str) -> str:
+    """A step as a person types it, with or without its dash, as an item of `steps:`."""
+    lines = textwrap.dedent(re.sub(r"^(\s*)-(?= )", r"\1 ", step.strip("\r\n"))).rstrip().splitlines() or [""]
+    return (
+        "\n".join(["  - " + lines[0], *("    " + line if line.strip() else "" for line in lines[1:])]) + "\n"
+    )
 
 
 def _matrix(tree: Tree) -> list[tuple[tuple[str, str], ...]]:

@@ -1,0 +1,105 @@
+"""A session: a play whose steps come one at a time, from a person (`socklab shell`, the live page).
+
+It is a scenario that grows at its end. A step that fails is told, and the session goes on; all that happens is in its history, so a
+session is shown, drawn and judged again as any play is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from socklab.backends import Backend, LabError, Lacking
+from socklab.conductor import Options, Play, check
+from socklab.judge import ASSERTING, Failed
+from socklab.scenario import Scenario, Step, as_item
+from socklab.servers import NotReady
+from socklab.topology import Topology, TopologyError
+from socklab.verdict import Failure, Result, Verdict
+
+
+class Session(Play):
+    """Between `begin()` and `end()`, the lab stands and does what `do()` is given."""
+
+    def __init__(self, scenario: Scenario, topology: Topology, backend: Backend, options: Options) -> None:
+        """Raises ScenarioError and TopologyError for what does not fit together."""
+        check(scenario, topology)
+        super().__init__(scenario, topology, backend, options)
+        self._failures: list[Failure] = []
+        self._one_at_a_time = asyncio.Lock()
+
+    async def begin(self) -> Result | None:
+        """Make the lab, and play the steps that the scenario has already. A result: it did not come to a session."""
+        try:
+            await self.set_up()
+            await self._steps(self.scenario.steps, "")
+        except Exception as exc:
+            return self._noted(await self.came_to(exc), await self.tear_down())
+        except BaseException:
+            await self.tear_down()
+            raise
+        return None
+
+    async def do(self, text: str) -> Failure | None:
+        """Do a step, in the language of scenarios; what was wrong with the server, if it was.
+
+        One after another, whoever asks. Raises ScenarioError for a text that is no step, and LabError for a step that cannot be done
+        here and now: then nothing was done, or it was broken off.
+        """
+        async with self._one_at_a_time:
+            item = as_item(text)
+            grown = self.scenario.grown(item)
+            step = grown.steps[-1]
+            self._must_be_able_to(grown, step)
+            self._record("typed", text=item, line=step.line)
+            try:
+                await self.links.prepare(self._link_faults(step.walk()))
+                if step.verb not in ASSERTING:
+                    await self._sync()  # what has come before this step shall not be taken for its effect
+                await self._one(step, str(len(grown.steps)))
+            except Failed as exc:
+                await self._last_words(exc)
+                failure = self._failure(exc)
+                self._failures.append(failure)
+                self.judge.forgive()
+                return failure
+            except NotReady as exc:
+                raise LabError(str(exc)) from None
+            except KeyError as exc:
+                raise LabError(f"nothing was caught as {exc}, for that step did not pass") from None
+        return None
+
+    def _must_be_able_to(self, grown: Scenario, step: Step) -> None:
+        """Go on as this scenario, or raise LabError and go on as before."""
+        before, self.scenario = self.scenario, grown
+        try:
+            check(grown, self.topology)
+            if reason := self._cannot(self.backend.can) or self._cannot_here(self.lab):
+                raise Lacking(reason)
+            if (
+                any(options.over == "ipv6" for each in step.walk() for _, options in each.connects)
+                and not self.ipv6
+            ):
+                raise Lacking("this lab has no IPv6: begin it with --ipv6")
+            if self.capture is None and any(
+                name == "wire" for each in step.walk() for name, _ in each.expects
+            ):
+                raise Lacking("this lab's packets are not captured, so nothing can be asked of the wire")
+        except (LabError, TopologyError) as exc:
+            self.scenario = before
+            raise exc if isinstance(exc, LabError) else LabError(str(exc)) from None
+
+    async def end(self) -> Result:
+        """Take the lab down. The result is a failure if a step failed, or something was wrong at the end."""
+        try:
+            await self.conclude()
+            failure = next(iter(self._failures), None)
+            result = self._result(
+                Verdict.FAIL if failure else Verdict.PASS,
+                f"expected {failure.expected}; got {failure.got}" if failure else "",
+                failure,
+            )
+        except Exception as exc:
+            result = await self.came_to(exc)
+        finally:
+            missing = await self.tear_down()
+        return self._noted(result, missing)
