@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from socklab import conductor, page
-from socklab.backends import Backend
+from socklab.backends import Backend, LabError
 from socklab.conductor import Options
 from socklab.diagram import Drawing, Mark
 from socklab.history import Event
 from socklab.scenario import Scenario
+from socklab.session import Session
 from socklab.topology import Topology
 from socklab.verdict import Result, Verdict
 
@@ -26,6 +27,9 @@ TOGETHER = (
     0.02  # seconds for which events are gathered: what is seen is not sooner than a frame or two anyway
 )
 KEPT = 50  # plays that have ended and can still be looked at
+BY_HAND = 8  # labs that stand for somebody to play in by hand, at most
+IDLE = 600.0  # seconds after which such a lab ends when nobody looks at it
+_BEAT = 5.0  # seconds
 
 
 class Feed:
@@ -34,6 +38,7 @@ class Feed:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.ended = False
+        self.viewers = 0
         self._more = asyncio.Event()
 
     def add(self, text: str) -> None:
@@ -71,6 +76,13 @@ class Watched:
     scenario: Scenario
     feed: Feed = field(default_factory=Feed)
     result: Result | None = None
+    by_hand: bool = False
+    """A person gives its steps."""
+    session: Session | None = None
+    """While steps can be given."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+    rest: list[str] = field(default_factory=list)
+    """Of a scenario that is played by hand, the steps that are still to come."""
     _drawing: Drawing = field(default_factory=Drawing)
     _pending: dict[str, Mark] = field(default_factory=dict)
     _flushing: bool = False
@@ -109,6 +121,7 @@ class Watched:
         facts = {"id": self.id, "title": self.scenario.title, "label": self.scenario.label}
         return {
             **facts,
+            "by_hand": self.by_hand,
             "path": str(self.scenario.path),
             "service": self.scenario.service,
             "verdict": verdict,
@@ -130,22 +143,38 @@ class Stage:
         self._count = 0
 
     def begin(self, scenario: Scenario, topology: Topology) -> Watched:
+        """Play a scenario."""
+        watched = self._watched(scenario)
+        self._go(watched, self._play(watched, topology))
+        return watched
+
+    def open(self, scenario: Scenario, topology: Topology, rest: Sequence[str] = ()) -> Watched:
+        """A lab for somebody who plays by hand. Raises LabError where there are too many, TopologyError and ScenarioError."""
+        if sum(w.by_hand and w.result is None for w in self.plays.values()) >= BY_HAND:
+            raise LabError(f"{BY_HAND} labs stand for playing by hand; end one of them first")
+        conductor.check(scenario, topology)
+        watched = self._watched(scenario)
+        watched.by_hand, watched.rest = True, list(rest)
+        self._go(watched, self._stand(watched, topology))
+        return watched
+
+    def _watched(self, scenario: Scenario) -> Watched:
         self._count += 1
         watched = Watched(str(self._count), scenario)
         self.plays[watched.id] = watched
         for id_ in [w.id for w in self.plays.values() if w.result is not None][:-KEPT]:
             del self.plays[id_]
-        self._tell(watched)
-        task = asyncio.ensure_future(self._play(watched, topology))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
         return watched
 
-    async def _play(self, watched: Watched, topology: Topology) -> None:
-        options = Options(**{**vars(self.options), "on_event": watched.see})
+    def _go(self, watched: Watched, going: Coroutine[Any, Any, Result]) -> None:
+        self._tell(watched)
+        task = asyncio.ensure_future(self._until_ended(watched, going))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _until_ended(self, watched: Watched, going: Coroutine[Any, Any, Result]) -> None:
         try:
-            async with self._gate:
-                watched.result = await conductor.play(watched.scenario, topology, self.backend, options)
+            watched.result = await going
         finally:
             if watched.result is None:
                 watched.result = Result(
@@ -154,6 +183,35 @@ class Stage:
             watched.flush()
             watched.feed.end()
             self._tell(watched)
+
+    async def _play(self, watched: Watched, topology: Topology) -> Result:
+        async with self._gate:
+            return await conductor.play(watched.scenario, topology, self.backend, self._options(watched))
+
+    async def _stand(self, watched: Watched, topology: Topology) -> Result:
+        session = Session(watched.scenario, topology, self.backend, self._options(watched))
+        if result := await session.begin():
+            return result
+        watched.session = session
+        try:
+            await self._deserted(watched)
+        finally:
+            watched.session = None
+            result = await session.end()
+        return result
+
+    async def _deserted(self, watched: Watched) -> None:
+        """Until somebody ends it, or nobody has looked at it for long."""
+        idle = 0.0
+        while idle < IDLE:
+            try:
+                await asyncio.wait_for(watched.over.wait(), _BEAT)
+                return
+            except TimeoutError:
+                idle = 0.0 if watched.feed.viewers else idle + _BEAT
+
+    def _options(self, watched: Watched) -> Options:
+        return replace(self.options, on_event=watched.see)
 
     def _tell(self, watched: Watched) -> None:
         self.board.add(json.dumps(watched.state, ensure_ascii=True))

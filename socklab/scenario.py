@@ -259,8 +259,31 @@ def by_hand(service: str, clients: Sequence[str], services: Sequence[str] = ()) 
     """A scenario that begins, and to which a person adds a step at a time. Raises ScenarioError for names that cannot be."""
     head = {"title": f"{service} by hand", "service": service, "services": services, "clients": clients}
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in head.items() if value]
-    source = Source.parse("\n".join([*lines, "steps:", as_item("note: by hand")]), Path("by-hand.yaml"))
-    return plays(source)[0]
+    return plays(_begun("\n".join(lines), Path("by-hand.yaml")))[0]
+
+
+def taken_apart(scenario: Scenario) -> tuple[Scenario, list[str]]:
+    """The same scenario at its beginning, as `by_hand` has it, and its steps as they stand in the file. Raises ScenarioError."""
+    source = scenario.source
+    assert isinstance(source.tree, Map)
+    starts = [key.mark.line - 1 for key, _ in source.tree.items]
+    steps = source.tree.get("steps")
+    if (
+        not isinstance(steps, Seq)
+        or len(set(starts)) < len(starts)
+        or len({s.mark.line for s in steps.items}) < len(steps.items)
+    ):
+        raise ScenarioError("has several keys or steps in one line, so it cannot be taken apart", source.path)
+    begin = next(key.mark.line for key, _ in source.tree.items if key.text == "steps") - 1
+    end = min((line for line in starts if line > begin), default=len(source.lines))
+    borders = [*(step.mark.line - 1 for step in steps.items), end]
+    texts = ["\n".join(source.lines[a:b]).rstrip() for a, b in itertools.pairwise(borders)]
+    head = "\n".join([*source.lines[:begin], *source.lines[end:]])
+    return variant(_begun(head, source.path), scenario.service, dict(scenario.values)), texts
+
+
+def _begun(head: str, path: Path) -> Source:
+    return Source.parse(f"{head}\nsteps:\n{as_item('note: by hand')}", path)
 
 
 def as_item(step: str) -> str:

@@ -26,6 +26,7 @@ class Session(Play):
         super().__init__(scenario, topology, backend, options)
         self._failures: list[Failure] = []
         self._one_at_a_time = asyncio.Lock()
+        self._doing: asyncio.Task[None] | None = None
 
     async def begin(self) -> Result | None:
         """Make the lab, and play the steps that the scenario has already. A result: it did not come to a session."""
@@ -46,16 +47,16 @@ class Session(Play):
         here and now: then nothing was done, or it was broken off.
         """
         async with self._one_at_a_time:
+            if self._over:
+                raise LabError("this session is over")
             item = as_item(text)
             grown = self.scenario.grown(item)
             step = grown.steps[-1]
             self._must_be_able_to(grown, step)
             self._record("typed", text=item, line=step.line)
+            self._doing = asyncio.ensure_future(self._add(step, str(len(grown.steps))))
             try:
-                await self.links.prepare(self._link_faults(step.walk()))
-                if step.verb not in ASSERTING:
-                    await self._sync()  # what has come before this step shall not be taken for its effect
-                await self._one(step, str(len(grown.steps)))
+                await self._doing
             except Failed as exc:
                 await self._last_words(exc)
                 failure = self._failure(exc)
@@ -66,7 +67,22 @@ class Session(Play):
                 raise LabError(str(exc)) from None
             except KeyError as exc:
                 raise LabError(f"nothing was caught as {exc}, for that step did not pass") from None
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise
+                raise LabError("broken off") from None
         return None
+
+    async def _add(self, step: Step, path: str) -> None:
+        await self.links.prepare(self._link_faults(step.walk()))
+        if step.verb not in ASSERTING:
+            await self._sync()  # what has come before this step shall not be taken for its effect
+        await self._one(step, path)
+
+    def break_off(self) -> None:
+        """End the step that is waited for, if there is one; whoever asked for it gets a LabError."""
+        if self._doing is not None:
+            self._doing.cancel()
 
     def _must_be_able_to(self, grown: Scenario, step: Step) -> None:
         """Go on as this scenario, or raise LabError and go on as before."""
@@ -90,6 +106,7 @@ class Session(Play):
 
     async def end(self) -> Result:
         """Take the lab down. The result is a failure if a step failed, or something was wrong at the end."""
+        self.break_off()
         try:
             await self.conclude()
             failure = next(iter(self._failures), None)

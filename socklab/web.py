@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,13 +24,16 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from socklab import page, player
-from socklab.live import Feed, Stage
-from socklab.scenario import Scenario
-from socklab.topology import Topology
+from socklab.backends import LabError
+from socklab.live import Feed, Stage, Watched
+from socklab.scenario import Scenario, by_hand, taken_apart
+from socklab.source import MAX_FILE, ScenarioError
+from socklab.topology import Topology, TopologyError
 
 ALIVE = 10.0  # seconds after which a viewer that hears nothing is told that we are there
 STALLED = 20.0  # seconds for which a viewer may take nothing before it is dropped
 COOKIE = "socklab-token"
+CLIENTS = ("alice", "bob", "carol")  # of a lab for playing by hand
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -38,6 +42,14 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 _KINDS = {".js": "text/javascript", ".css": "text/css"}
+
+
+class _Wrong(Exception):
+    """A request that cannot be answered as it wants: its status, and what to tell."""
+
+    def __init__(self, status: int, told: str) -> None:
+        super().__init__(told)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,13 @@ class Stream(Response):
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.feed.viewers += 1
+        try:
+            await self._stream(receive, send)
+        finally:
+            self.feed.viewers -= 1
+
+    async def _stream(self, receive: Receive, send: Send) -> None:
         headers = [
             (b"content-type", b"text/event-stream"),
             (b"cache-control", b"no-store"),
@@ -136,8 +155,15 @@ class Stream(Response):
 
 
 class Pages:
-    def __init__(self, playable: Sequence[Playable], stage: Callable[[], Awaitable[Stage]]) -> None:
+    def __init__(
+        self,
+        playable: Sequence[Playable],
+        stage: Callable[[], Awaitable[Stage]],
+        topology: Topology | None = None,
+    ) -> None:
+        """`topology`: the compose file whose services can be played with by hand."""
         self.playable = {each.id: each for each in playable}
+        self.topology = topology
         self._make_stage = stage
         self.stage: Stage
 
@@ -155,13 +181,25 @@ class Pages:
             Route("/", self.index),
             Route("/static/{name}", self.static),
             Route("/scenarios", self.scenarios),
+            Route("/services", self.services),
             Route("/plays", self.begin, methods=["POST"]),
             Route("/board", self.board),
             Route("/plays/{id}", self.watch),
             Route("/plays/{id}/marks", self.marks),
             Route("/plays/{id}/report.html", self.report),
+            Route("/plays/{id}/scenario.yaml", self.written),
+            Route("/plays/{id}/rest", self.rest),
+            Route("/plays/{id}/steps", self.step, methods=["POST"]),
+            Route("/plays/{id}/break", self.break_off, methods=["POST"]),
+            Route("/plays/{id}/end", self.end, methods=["POST"]),
         ]
-        return Guard(Starlette(routes=routes, lifespan=self.lifespan), hosts, token)
+        app = Starlette(routes=routes, lifespan=self.lifespan, exception_handlers={_Wrong: self._told})
+        return Guard(app, hosts, token)
+
+    @staticmethod
+    async def _told(request: Request, exc: Exception) -> Response:
+        assert isinstance(exc, _Wrong)
+        return JSONResponse({"error": str(exc)}, exc.status, HEADERS)
 
     async def index(self, request: Request) -> Response:
         return HTMLResponse(page.live("index.html", "socklab", ["serve.js"]), headers=HEADERS)
@@ -187,14 +225,113 @@ class Pages:
             "folder": scenario.path.parent.name,
         }
 
+    async def services(self, request: Request) -> Response:
+        """What can be played with by hand."""
+        known = self.topology.services.values() if self.topology else ()
+        found = [
+            {"name": s.name, "contract": s.contract, "protocol": s.protocol} for s in known if s.contract
+        ]
+        return JSONResponse(found, headers=HEADERS)
+
     async def begin(self, request: Request) -> Response:
-        """Play one. The body is {"scenario": ID}."""
+        """Play a scenario: {"scenario": ID}. Or have its lab for playing by hand: {"scenario": ID, "by_hand": true}; or one with
+        a service: {"service": NAME, "clients": [NAME, …]}."""
+        asked = await self._body(request)
         try:
-            asked = await request.json()
-            each = self.playable[asked["scenario"]]
-        except (ValueError, KeyError, TypeError):
-            return JSONResponse({"error": "no such scenario; GET /scenarios lists them"}, 404, HEADERS)
-        return JSONResponse(self.stage.begin(each.scenario, each.topology).state, 201, HEADERS)
+            watched = self._by_hand(asked) if "service" in asked else self._scenario(asked)
+        except (ScenarioError, TopologyError) as exc:
+            raise _Wrong(400, exc.message if isinstance(exc, ScenarioError) else str(exc)) from None
+        except LabError as exc:
+            raise _Wrong(429, str(exc)) from None
+        return JSONResponse(watched.state, 201, HEADERS)
+
+    def _scenario(self, asked: Mapping[str, Any]) -> Watched:
+        each = self.playable.get(str(asked.get("scenario")))
+        if each is None:
+            raise _Wrong(404, "no such scenario; GET /scenarios lists them")
+        if not asked.get("by_hand"):
+            return self.stage.begin(each.scenario, each.topology)
+        scenario, rest = taken_apart(each.scenario)
+        return self.stage.open(scenario, each.topology, rest)
+
+    def _by_hand(self, asked: Mapping[str, Any]) -> Watched:
+        if self.topology is None:
+            raise _Wrong(404, "there is no compose file, so there are no services")
+        clients = asked.get("clients", CLIENTS)
+        if not isinstance(clients, (list, tuple)) or not all(isinstance(name, str) for name in clients):
+            raise _Wrong(400, "clients: a list of names")
+        return self.stage.open(by_hand(str(asked["service"]), clients), self.topology)
+
+    # by hand
+
+    async def step(self, request: Request) -> Response:
+        """Do a step, {"step": TEXT}, or the next one of the scenario, {"next": TEXT}; answered when it is done.
+
+        `failure`: the lines that tell what was wrong, or null. A step that cannot be, or not now, is answered with status 400 or 409.
+        """
+        watched = self._watched(request)
+        asked = await self._body(request)
+        text = asked.get("step", asked.get("next"))
+        if not isinstance(text, str):
+            raise _Wrong(400, 'what is the step? {"step": "send: {alice: hello}"}')
+        if watched.session is None:
+            raise _Wrong(
+                409, "this play takes no steps: it has ended, or has not begun, or is played by nobody's hand"
+            )
+        if "next" in asked:
+            if text != next(iter(watched.rest), None):
+                raise _Wrong(409, "somebody else has played this step already")
+            watched.rest.pop(0)
+        try:
+            failure = await watched.session.do(text)
+        except ScenarioError as exc:
+            raise _Wrong(400, exc.message) from None
+        except LabError as exc:
+            raise _Wrong(409, str(exc)) from None
+        return JSONResponse({"failure": failure and failure.lines()}, headers=HEADERS)
+
+    async def rest(self, request: Request) -> Response:
+        """The steps of the scenario that are still to come."""
+        return JSONResponse(self._watched(request).rest, headers=HEADERS)
+
+    async def break_off(self, request: Request) -> Response:
+        """End the step that is waited for."""
+        if (session := self._watched(request).session) is not None:
+            session.break_off()
+        return JSONResponse({}, headers=HEADERS)
+
+    async def end(self, request: Request) -> Response:
+        """Take the lab down."""
+        self._watched(request).over.set()
+        return JSONResponse({}, headers=HEADERS)
+
+    async def written(self, request: Request) -> Response:
+        """What was done and what came, as a scenario."""
+        self._watched(request)
+        raise _Wrong(404, "not yet")
+
+    async def _body(self, request: Request) -> dict[str, Any]:
+        """What a request says."""
+        data = bytearray()
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > MAX_FILE:
+                raise _Wrong(413, f"more than {MAX_FILE >> 10} KiB")
+        try:
+            asked = json.loads(data)
+        except (ValueError, RecursionError):
+            asked = None
+        if not isinstance(asked, dict):
+            raise _Wrong(400, "a JSON object is asked for")
+        return asked
+
+    def _watched(self, request: Request) -> Watched:
+        watched = self.stage.plays.get(request.path_params["id"])
+        if watched is None:
+            raise _Wrong(404, "there is no such play; GET /board tells of all")
+        return watched
+
+    # what is seen
 
     async def board(self, request: Request) -> Response:
         return Stream(self.stage.board, self._after(request))

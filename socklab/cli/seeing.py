@@ -200,7 +200,7 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
 
     import uvicorn
 
-    from socklab import player, terminal, web
+    from socklab import player, terminal, topology, web
     from socklab.backends import LabError
     from socklab.conductor import Options
     from socklab.live import Stage
@@ -232,7 +232,11 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
         return USAGE
     local = arguments.listen in ("127.0.0.1", "::1", "localhost")
     token = "" if local else secrets.token_urlsafe(16)
-    app = web.Pages(playable, stage).app(("127.0.0.1", "localhost", "::1") if local else (), token)
+    try:
+        lab_file = topology.read(compose_of(arguments))
+    except topology.TopologyError:
+        lab_file = None  # then scenarios can be played by hand, and no other service
+    app = web.Pages(playable, stage, lab_file).app(("127.0.0.1", "localhost", "::1") if local else (), token)
     name = f"[{arguments.listen}]" if six else arguments.listen
     print(f"http://{name}:{listener.getsockname()[1]}/{'?token=' + token if token else ''}", flush=True)
     server = uvicorn.Server(

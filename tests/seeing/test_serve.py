@@ -122,7 +122,7 @@ def test_what_is_asked_wrongly_is_answered_in_a_line(server: Server) -> None:
         404,
         '{"error":"no such scenario; GET /scenarios lists them"}',
     )
-    assert server.ask("POST", "/plays", ["x"])[0] == 404
+    assert server.ask("POST", "/plays", ["x"])[0] == 400
     for path in ("/plays/999", "/plays/999/marks", "/static/page.py", "/static/..%2fpage.py", "/nothing"):
         status, text = server.ask("GET", path)
         assert status == 404
