@@ -68,7 +68,7 @@ def main() -> None:
                 tab = browser.new_page(viewport={"width": 1280, "height": 760}, device_scale_factor=1)
                 tab.goto((run / "report.html").as_uri())
                 tab.wait_for_selector("html[data-ready]")
-                tab.evaluate(f"page.theme('{theme}')")
+                tab.evaluate(f"theme.show('{theme}')")
                 tab.wait_for_timeout(200)
                 suffix = "-dark" if theme == "dark" else ""
                 tab.screenshot(path=PICTURES / f"report-{name}{suffix}.png")

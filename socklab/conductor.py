@@ -280,7 +280,7 @@ class Play:
             self.links.close()
             await _unhurried(self._lab.stop())
         self.history.close()
-        self._write_report()
+        await _unhurried(asyncio.to_thread(self._write_report))  # other plays go on meanwhile
         return missing
 
     def _noted(self, result: Result, missing: str) -> Result:

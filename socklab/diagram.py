@@ -5,11 +5,11 @@
 A mark is a dict that JSON can carry. Each has an `id`; one that comes again under the same id replaces the one before. Times are
 nanoseconds from the beginning of the play. What marks there are:
 
-    play      title, about, text (of the scenario), path, service, backend                                  one
-    lane      title, role: client | server | worker | wire, of (the server whose worker it is)
+    play      title, text (of the scenario), path, service, backend                                  one
+    lane      title, role: client | server | worker, of (the server whose worker it is)
     step      path, line, verb, text, start, end (null: it goes on), phase: begin | end | failed
     arrow     source, target (lanes), start, end (null: not known), what: data | datagram | SYN | FIN | …, text, size,
-              fate (dropped, refused, corrupted, …), by, sure (both times are known), step
+              fate (dropped, refused, corrupted, …), by, step
     life      lane, peer, start, end, how: eof | reset | closed | …        one connection of a client
     band      source, target, start, end, text                            a fault of a link
     point     lane, at, what, text, bad, step                           log lines, deaths, options set, …
@@ -27,13 +27,12 @@ from typing import Any
 from socklab.history import Event, from_wire
 from socklab.inside.packets import parse
 from socklab.matching import shown
-from socklab.words import in_words
+from socklab.words import counted, in_words
 
 Mark = dict[str, Any]
 
 TEXT = 400  # characters of a message that a drawing carries
 KEPT = 32  # messages and packets of one connection among which those that belong together are looked for
-_ENDS = {"eof": "eof", "reset": "reset", "closed": "closed", "aborted": "aborted", "error": "error"}
 _SERVES = re.compile(r"\bconnected (?P<peer>\S+:\d+) .*?\b(?P<kind>thread|process)=(?P<worker>\S+)")
 """What our servers log of a connection that a thread or a process of its own serves."""
 _SIZE = re.compile(r"(\d+) bytes")
@@ -49,6 +48,8 @@ class _Packets:
     """True: of what the client sends, False: of what comes to it → the sequence number of its first byte."""
     left: deque[tuple[int, int, int]] = field(default_factory=lambda: deque(maxlen=KEPT))
     """Of what comes to it: sequence number, size, when it left the server."""
+    connection: _Connection | None = None
+    """The newest that had this socket."""
 
     def offset(self, out: bool, seq: int) -> int:
         """Where in its stream a sequence number stands; -1: not known."""
@@ -211,7 +212,8 @@ class Drawing:
         number = event.data.get("connection", 1)
         life = self._put("life", lane=client, peer="server", start=at, end=None, how="", number=number)
         datagrams = event.data.get("protocol") == "udp"
-        connection = _Connection(life, datagrams, self._of_socket(client, int(port)), f"{host}:{port}")
+        packets = self._of_socket(client, int(port))
+        connection = packets.connection = _Connection(life, datagrams, packets, f"{host}:{port}")
         self._connections[client] = connection
         if worker := self._workers.pop(connection.local, ""):
             self._served_by(worker, client)
@@ -260,7 +262,7 @@ class Drawing:
         """The peer, the network or the client itself ended a connection."""
         bad = event.kind in ("reset", "error")
         self._point(at, event.node, event.kind, _words(event), bad=bad)
-        self._end_of(event.node, at, _ENDS[event.kind])
+        self._end_of(event.node, at, event.kind)
 
     _draw_eof = _draw_reset = _draw_closed = _draw_aborted = _draw_error = _ended
 
@@ -289,7 +291,7 @@ class Drawing:
             offset = packets.offset(False, seq)
             mine = size == end - begin if connection.datagrams else 0 <= offset <= begin < offset + size
             if mine and left <= arrow["end"] and (arrow["start"] is None or left > arrow["start"]):
-                self._change(arrow, start=left, sure=True)
+                self._change(arrow, start=left)
                 if connection.datagrams:
                     packets.left.remove(segment)
                 return
@@ -298,16 +300,13 @@ class Drawing:
         """A packet with something in it left for a client; what it brought may have been told before it."""
         packets = self._of_socket(host, port)
         packets.left.append((seq, size, at))
-        if connection := self._connection(packets):
+        if connection := packets.connection:
             for begin, end, arrow in list(connection.got):
                 if not connection.datagrams or arrow["start"] is None:
                     self._claim(connection, begin, end, arrow)
 
     def _of_socket(self, host: str, port: int) -> _Packets:
         return self._packets.setdefault((self._hosts.get(host, host), port), _Packets())
-
-    def _connection(self, packets: _Packets) -> _Connection | None:
-        return next((c for c in self._connections.values() if c.packets is packets), None)
 
     def _draw_segment(self, at: int, event: Event) -> None:
         data = event.data
@@ -342,7 +341,7 @@ class Drawing:
             host = self._hosts.get(source, source)
             arrow = self._under_way.pop((host, packet.sport, packet.seq), None)
             packets = self._packets.get((host, packet.sport))
-            connection = self._connection(packets) if packets is not None else None
+            connection = packets.connection if packets is not None else None
             if arrow is None and packets is not None and connection is not None and packet.size:
                 offset = packets.offset(True, packet.seq)
                 for begin, end, sent in connection.sent:
@@ -352,7 +351,7 @@ class Drawing:
                         break
         if fate == "delayed":
             if arrow is not None:
-                self._change(arrow, end=at, sure=True)
+                self._change(arrow, end=at)
         elif arrow is not None:
             self._change(arrow, fate=fate, by=by)
         else:
@@ -413,7 +412,8 @@ class Drawing:
             self._point(at, lane, "note", str(event.data["text"]))
 
     def _draw_counted(self, at: int, event: Event) -> None:
-        self._put("counted", "counted", at=at, links=event.data["links"])
+        texts = [counted(link, of) for link, of in event.data["links"].items()]
+        self._put("counted", "counted", at=at, texts=texts)
 
 
 def drawn(events: Iterable[Event]) -> list[Mark]:

@@ -8,22 +8,25 @@ import hashlib
 import html
 import json
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib.resources import files
 
 from socklab.diagram import Mark
 
-SCRIPTS = ("diagram.js", "page.js", "report.js")
-FILES = ("diagram.js", "page.js", "live.js", "serve.js", "page.css")
-"""What the live page loads."""
+SCRIPTS = ("dom.js", "diagram.js", "page.js", "report.js")
+"""Of a report."""
+LIVE = ("dom.js", "diagram.js", "page.js", "live.js")
+INDEX = ("dom.js", "serve.js")
+"""Of the live page and of its list of scenarios."""
+FILES = frozenset(("page.css", *LIVE, *INDEX))
+MOST = 200_000
+"""Events of which a page is made without being asked for."""
 
 
+@cache
 def static(name: str) -> str:
     """A file of the page, as it is in the package."""
     return (files("socklab") / "static" / name).read_text(encoding="utf-8")
-
-
-MOST = 200_000
-"""Events of which a page is made without being asked for."""
 
 
 def packed(marks: Iterable[Mark]) -> str:
@@ -36,27 +39,34 @@ def packed(marks: Iterable[Mark]) -> str:
 
 def report(marks: Sequence[Mark]) -> str:
     """The page. It can load nothing and run nothing but its own script, whatever the play's text contains."""
+    title = next((str(m["title"]) for m in marks if m["mark"] == "play"), "a play")
+    script, policy = _script()
+    head = f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n<style>\n{static("page.css")}</style>\n'
+    data = f'<script type="application/octet-stream" id="marks">{packed(marks)}</script>\n'
+    return _document(title, head, f"{static('report.html')}{data}<script>{script}</script>\n")
+
+
+@cache
+def _script() -> tuple[str, str]:
+    """A report's script, and the policy under which nothing else runs."""
     script = "\n".join(static(name) for name in SCRIPTS)
     known = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{known}'"
-    title = next((str(m["title"]) for m in marks if m["mark"] == "play"), "a play")
     return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)} · socklab</title>\n<style>\n{static('page.css')}</style>\n</head>\n<body>\n"
-        f"{static('report.html')}"
-        f'<script type="application/octet-stream" id="marks">{packed(marks)}</script>\n'
-        f"<script>{script}</script>\n</body>\n</html>\n"
+        script,
+        f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'sha256-{known}'",
     )
 
 
 def live(body: str, title: str, scripts: Sequence[str]) -> str:
     """A page of `socklab serve`, which loads its script and style."""
     tags = "".join(f'<script src="/static/{name}"></script>\n' for name in scripts)
+    head = '<link rel="icon" href="data:,">\n<link rel="stylesheet" href="/static/page.css">\n'
+    return _document(title, head, f"{static(body)}{tags}")
+
+
+def _document(title: str, head: str, body: str) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{html.escape(title)} · socklab</title>\n<link rel="icon" href="data:,">\n'
-        f'<link rel="stylesheet" href="/static/page.css">\n</head>\n<body>\n{static(body)}{tags}</body>\n</html>\n'
+        f"<title>{html.escape(title)} · socklab</title>\n{head}</head>\n<body>\n{body}</body>\n</html>\n"
     )

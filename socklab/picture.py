@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from html import escape
 
 from socklab.diagram import Mark
+from socklab.words import fate_of
 
 KINDS = ("messages", "wire", "log", "other")
 """What a picture can leave out: what programs said, what TCP did and packets that were lost, servers' logs, all else."""
@@ -21,7 +22,7 @@ _STYLE = """
   text { font: 13px "Noto Sans", "DejaVu Sans", "Segoe UI", sans-serif; fill: #1b1f24 }
   .name { font-weight: 600; text-anchor: middle } .small { font-size: 11px; fill: #5b6470 } .middle { text-anchor: middle }
   .title { font-size: 16px; font-weight: 600 }
-  .lane { stroke: #5b6470; stroke-dasharray: 4 4 } .worker { stroke-dasharray: 2 4 }
+  .lane { stroke: #5b6470; stroke-dasharray: 4 4 }
   .message { stroke: #0058a3; fill: #0058a3 } .back { stroke: #00694c; fill: #00694c } .wire { stroke: #6b5b00; fill: #6b5b00 }
   .bad { stroke: #b3261e; fill: #b3261e } .wire line, .bad.wire line { stroke-dasharray: 5 3 }
   .band { fill: #a84300; fill-opacity: .12; stroke: #a84300; stroke-width: 1 } .life { fill: #6a3d9a; fill-opacity: .35 }
@@ -172,8 +173,7 @@ class _Picture:
             f'<g class="{classes}"><line x1="{x0:g}" y1="{y0:g}" x2="{x1:g}" y2="{y1:g}" stroke-width="1.6"/>'
             f'<path d="{end}" stroke-width="{2.2 if lost else 0.5}"/></g>'
         )
-        fate = f"  {mark['fate']}" + (f" ({mark['by']})" if mark["by"] not in ("", mark["fate"]) else "")
-        text = mark["text"] + (fate if mark["fate"] else "")
+        text = mark["text"] + (f"  {fate_of(mark)}" if mark["fate"] else "")
         room = abs(self.x[target] - x0) - 24 if source != target else self.gap
         left = min(x0, self.x[target]) + 12
         yield f'<text class="{classes.split()[-1] if mark["fate"] or mark.get("wire") else ""}" x="{left:g}" y="{(y0 + y1) / 2 - 5:g}">{_short(text, room)}</text>'

@@ -202,7 +202,7 @@ class Pages:
         return JSONResponse({"error": str(exc)}, exc.status, HEADERS)
 
     async def index(self, request: Request) -> Response:
-        return HTMLResponse(page.live("index.html", "socklab", ["serve.js"]), headers=HEADERS)
+        return HTMLResponse(page.live("index.html", "socklab", page.INDEX), headers=HEADERS)
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -339,8 +339,7 @@ class Pages:
     async def watch(self, request: Request) -> Response:
         if request.path_params["id"] not in self.stage.plays:
             return self._missing()
-        scripts = ["diagram.js", "page.js", "live.js"]
-        return HTMLResponse(page.live("report.html", "a play", scripts), headers=HEADERS)
+        return HTMLResponse(page.live("report.html", "a play", page.LIVE), headers=HEADERS)
 
     async def marks(self, request: Request) -> Response:
         watched = self.stage.plays.get(request.path_params["id"])

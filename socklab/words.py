@@ -58,8 +58,7 @@ def in_words(event: Event) -> tuple[str, str] | None:
         case "packet" if data["fate"] == "delayed":
             return None  # the gate's count tells it, and there may be many
         case "packet":
-            by = "" if data["by"] == data["fate"] else f" ({data['by']})"
-            return f"{data['from']} → {data['to']}", f"packet {data['fate']}{by}: {safe(str(data['what']))}"
+            return f"{data['from']} → {data['to']}", f"packet {fate_of(data)}: {safe(str(data['what']))}"
         case "wire":
             return (
                 f"{data['from']} ⇢ {data['to']}",
@@ -84,6 +83,12 @@ def in_words(event: Event) -> tuple[str, str] | None:
         case "verdict":
             return "verdict", f"{data['verdict']} {safe(str(data['reason']))}".rstrip()
     return None
+
+
+def fate_of(packet: Mapping[str, Any]) -> str:
+    """What became of a packet, and through which fault if that does not say it: `dropped (loss 10%)`."""
+    fate, by = str(packet["fate"]), str(packet["by"])
+    return fate if by in ("", fate) else f"{fate} ({by})"
 
 
 def counted(link: str, of: Mapping[str, Any]) -> str:

@@ -36,6 +36,11 @@ function span(ns) {
   return (ns / 1e9).toFixed(2) + " s";
 }
 
+// `dropped (loss 10%)`
+function fateOf(mark) {
+  return mark.by && mark.by !== mark.fate ? `${mark.fate} (${mark.by})` : mark.fate;
+}
+
 class Store {
   constructor() {
     this.evenly = true; // each thing has its row; else height is time
@@ -164,6 +169,18 @@ class Store {
 
   t(y) {
     return between(y, this.heights, this.times);
+  }
+
+  // The first row at or after a time.
+  firstAt(t) {
+    let low = 0;
+    let high = this.rows.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (timeOf(this.rows[middle]) < t) low = middle + 1;
+      else high = middle;
+    }
+    return low;
   }
 
   failedStep() {
@@ -382,17 +399,11 @@ class Diagram {
   paintRows(from, to) {
     const { store } = this;
     const rows = store.rows;
-    let low = 0;
-    let high = rows.length;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (timeOf(rows[middle]) < from) low = middle + 1;
-      else high = middle;
-    }
+    const low = store.firstAt(from);
     // An arrow that began before may still be on its way; the longest tells how far to look back.
     let first = low;
     for (let i = low - 1; i >= 0 && i > low - 400; i--) if ((rows[i].end ?? 0) >= from) first = i;
-    const many = this.visible(from, to);
+    const many = store.firstAt(to) - low;
     const dense = ROW * this.zoom < 9 || many > 160;
     const taken = new Set();
     const grain = many > 2000 ? 3 : 1; // pixels
@@ -413,21 +424,6 @@ class Diagram {
       shown += 1;
     }
     this.shown = shown;
-  }
-
-  visible(from, to) {
-    const rows = this.store.rows;
-    const at = (t) => {
-      let low = 0;
-      let high = rows.length;
-      while (low < high) {
-        const middle = (low + high) >> 1;
-        if (timeOf(rows[middle]) < t) low = middle + 1;
-        else high = middle;
-      }
-      return low;
-    };
-    return at(to) - at(from);
   }
 
   ends(mark) {
@@ -471,7 +467,7 @@ class Diagram {
     else if (!dense || on) this.arrowHead(x0, y0, x1, x0 === x1 ? y1 + 6 : y1, mark.wire ? 5 : 7);
     this.hits.push([mark, x0, y0, x1, y1]);
     if (!dense || on) {
-      const text = mark.text + (mark.fate ? `  ${mark.fate}${mark.by && mark.by !== mark.fate ? ` (${mark.by})` : ""}` : "");
+      const text = mark.text + (mark.fate ? "  " + fateOf(mark) : "");
       const most = Math.max(60, Math.abs(x1 - x0) * (lost ? 1.7 : 1) - 22);
       const x = Math.min(x0, x0 === x1 ? x0 : lost ? x0 + (x1 - x0) / 0.55 : x1) + 12;
       this.label(text, x + (x0 === x1 ? 26 : 0), (y0 + y1) / 2 - 4, { colour: mark.fate ? c.bad : mark.wire ? c.wire : c.ink, most, bold: on });

@@ -1,14 +1,7 @@
 "use strict";
 // Around the drawing: the scenario, what is selected, the list of events, filters, keys. The same for a report and for the live page.
 
-const by = (id) => document.getElementById(id);
-
-function element(name, text, classes = "") {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (classes) made.className = classes;
-  return made;
-}
+const LINE = 22; // pixels of a row in the list of events, as page.css has it
 
 class Page {
   constructor() {
@@ -38,7 +31,9 @@ class Page {
     this.laneNames = undefined;
     this.diagram.selected = this.diagram.hovered = null;
     this.diagram.lit = this.kept = "";
-    by("why").hidden = true;
+    by("verdict").textContent = "…";
+    by("verdict").className = "verdict running";
+    by("why").hidden = by("packets").hidden = true;
     by("why").replaceChildren();
     by("counted").replaceChildren();
   }
@@ -59,7 +54,6 @@ class Page {
     document.title = `${play.title} · socklab`;
     by("title").textContent = play.title;
     by("facts").textContent = `${play.service} on ${play.backend}`;
-    by("about").textContent = play.about || "";
     const list = by("scenario");
     list.replaceChildren();
     this.lines.clear();
@@ -81,7 +75,7 @@ class Page {
       const item = this.lines.get(step.line);
       if (!item) continue;
       item.classList.remove("done", "running", "failed");
-      item.classList.add({ begin: "running", end: "done", failed: "failed" }[step.phase]);
+      item.classList.add({ begin: "running", end: "done" }[step.phase] ?? "failed");
       if (item.querySelector("button")) continue;
       const text = item.lastChild;
       const button = element("button", text.textContent);
@@ -99,13 +93,9 @@ class Page {
     badge.textContent = verdict.verdict;
     badge.className = "verdict " + verdict.verdict;
     if (verdict.verdict !== "pass") this.why(verdict);
-    const counts = this.store.counted?.links;
-    if (counts) {
+    if (this.store.counted) {
       by("packets").hidden = false;
-      for (const [link, of] of Object.entries(counts)) {
-        const told = Object.entries(of).filter(([what, n]) => typeof n === "number" && n && !["seen", "held", "late"].includes(what));
-        by("counted").append(element("li", `${link}: ${of.asked ? of.asked + " asked, " : ""}of ${of.seen} packets ${told.map(([w, n]) => `${n} ${w}`).join(", ") || "all passed"}`));
-      }
+      by("counted").append(...this.store.counted.texts.map((text) => element("li", text)));
     }
   }
 
@@ -142,8 +132,15 @@ class Page {
     const last = concerned.pop() ?? before.pop();
     this.diagram.select(last ?? null, "keyboard");
     this.diagram.show(last);
+    this.litLine(failed);
+  }
+
+  // The line of this step alone is lit; of none without one.
+  litLine(step) {
     for (const item of this.lines.values()) item.classList.remove("lit");
-    this.lines.get(failed.line)?.classList.add("lit");
+    const item = step && this.lines.get(step.line);
+    item?.classList.add("lit");
+    return item;
   }
 
   // Of a step that is played several times, the last.
@@ -155,23 +152,17 @@ class Page {
   light(id, keep = false) {
     if (keep) this.kept = this.kept === id ? "" : id;
     this.diagram.lit = id || this.kept || "";
-    for (const item of this.lines.values()) item.classList.remove("lit");
     const step = this.store.marks.get(this.diagram.lit);
-    if (step) {
-      this.lines.get(step.line)?.classList.add("lit");
-      if (keep && this.kept) {
-        const first = this.store.rows.find((mark) => mark.step === step.id) ?? this.store.rows.find((mark) => timeOf(mark) >= step.start);
-        this.diagram.show(first);
-      }
+    this.litLine(step);
+    if (step && keep && this.kept) {
+      const first = this.store.rows.find((mark) => mark.step === step.id) ?? this.store.rows.find((mark) => timeOf(mark) >= step.start);
+      this.diagram.show(first);
     }
     this.diagram.draw();
   }
 
   hovered(mark) {
-    const step = mark && this.store.marks.get(mark.step);
-    for (const item of this.lines.values()) item.classList.remove("lit");
-    const lit = step || this.store.marks.get(this.diagram.lit);
-    if (lit) this.lines.get(lit.line)?.classList.add("lit");
+    this.litLine((mark && this.store.marks.get(mark.step)) || this.store.marks.get(this.diagram.lit));
     if (!this.diagram.selected) by("detail").textContent = mark ? this.told_of(mark) : "nothing selected";
   }
 
@@ -182,23 +173,17 @@ class Page {
     if (mark.mark === "point") return `${at}  ${mark.lane}  ${mark.what}: ${mark.text}${where}`;
     const took = mark.start != null && mark.end != null && mark.end > mark.start ? `, under way for ${span(mark.end - mark.start)}` : "";
     const size = mark.size ? `, ${mark.size} bytes` : "";
-    const fate = mark.fate ? `, ${mark.fate}${mark.by && mark.by !== mark.fate ? ` (${mark.by})` : ""}` : "";
+    const fate = mark.fate && ", " + fateOf(mark);
     return `${at}  ${mark.source} → ${mark.target}  ${mark.what}${size}${fate}${took}\n${mark.text}${where}`;
   }
 
   selected(mark, how) {
     by("detail").textContent = mark ? this.told_of(mark) : "nothing selected";
-    const step = mark && this.store.marks.get(mark.step);
-    for (const item of this.lines.values()) item.classList.remove("lit");
-    if (step) {
-      const item = this.lines.get(step.line);
-      item?.classList.add("lit");
-      item?.scrollIntoView({ block: "nearest" });
-    }
+    this.litLine(mark && this.store.marks.get(mark.step))?.scrollIntoView({ block: "nearest" });
     if (mark && how !== "list") {
       const box = by("events");
-      const at = this.store.rows.indexOf(mark) * 22;
-      if (at < box.scrollTop || at > box.scrollTop + box.clientHeight - 22) box.scrollTop = at - box.clientHeight / 2;
+      const at = this.store.rows.indexOf(mark) * LINE;
+      if (at < box.scrollTop || at > box.scrollTop + box.clientHeight - LINE) box.scrollTop = at - box.clientHeight / 2;
     }
     if (mark && how) this.remember(mark);
     this.list();
@@ -221,25 +206,25 @@ class Page {
     const box = by("events");
     const all = by("all");
     const { rows } = this.store;
-    all.style.height = rows.length * 22 + "px";
+    all.style.height = rows.length * LINE + "px";
     if (this.diagram.follow) box.scrollTop = box.scrollHeight;
-    const first = Math.max(0, Math.floor(box.scrollTop / 22) - 4);
-    const last = Math.min(rows.length, Math.ceil((box.scrollTop + box.clientHeight) / 22) + 4);
+    const first = Math.max(0, Math.floor(box.scrollTop / LINE) - 4);
+    const last = Math.min(rows.length, Math.ceil((box.scrollTop + box.clientHeight) / LINE) + 4);
     const made = [];
     for (let i = first; i < last; i++) {
       const mark = rows[i];
       const row = element("div");
       row.setAttribute("role", "option");
       row.id = "row-" + mark.id;
-      row.style.top = i * 22 + "px";
+      row.style.top = i * LINE + "px";
       row.setAttribute("aria-posinset", String(i + 1));
       row.setAttribute("aria-setsize", String(rows.length));
       row.setAttribute("aria-selected", String(mark === this.diagram.selected));
-      const lost = mark.fate ? `  ${mark.fate}${mark.by && mark.by !== mark.fate ? ` (${mark.by})` : ""}` : "";
+      const fate = mark.fate ? "  " + fateOf(mark) : "";
       row.append(
         element("span", seconds(timeOf(mark)), "at"),
         element("span", mark.mark === "arrow" ? `${mark.source} → ${mark.target}` : mark.lane, "who"),
-        element("span", mark.text.slice(0, 300) + lost, mark.fate || mark.bad ? "bad" : ""),
+        element("span", mark.text.slice(0, 300) + fate, mark.fate || mark.bad ? "bad" : ""),
       );
       row.addEventListener("click", () => {
         this.diagram.select(mark, "list");
@@ -303,24 +288,7 @@ class Page {
     press("even", () => this.toggle("even", "evenly"));
     press("workers", () => this.toggle("workers", "workers"));
     press("link", () => this.copy());
-    press("theme", () => this.theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
-    let theme = null;
-    try {
-      theme = localStorage.getItem("socklab-theme");
-    } catch {
-      // a page from a file may have no storage
-    }
-    this.theme(theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"), false);
-  }
-
-  theme(which, keep = true) {
-    document.documentElement.dataset.theme = which;
-    try {
-      if (keep) localStorage.setItem("socklab-theme", which);
-    } catch {
-      // then it is for this time only
-    }
-    this.diagram.draw();
+    theme.begin(() => diagram.draw());
   }
 
   toggle(id, what) {
@@ -349,7 +317,7 @@ class Page {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       const typing = event.target.closest("input, textarea, select");
       if (typing && event.key !== "Escape") return;
-      const { diagram, store } = this;
+      const { diagram } = this;
       const does = {
         ArrowDown: () => diagram.move(1),
         j: () => diagram.move(1),
@@ -378,8 +346,8 @@ class Page {
           diagram.select(null);
         },
       }[event.key];
-      if (!does || (event.target.closest("button, summary") && ["ArrowDown", "ArrowUp"].includes(event.key) === false && event.key.length > 1 && event.key !== "Escape")) return;
-      if (store) does();
+      if (!does) return;
+      does();
       event.preventDefault();
     });
   }

@@ -1,21 +1,7 @@
 "use strict";
 // The list of scenarios, with what came of each.
 
-const by = (id) => document.getElementById(id);
-
-function element(name, text, classes = "") {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (classes) made.className = classes;
-  return made;
-}
-
-function theme(which) {
-  document.documentElement.dataset.theme = which;
-  localStorage.setItem("socklab-theme", which);
-}
-theme(localStorage.getItem("socklab-theme") ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light"));
-by("theme").addEventListener("click", () => theme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+theme.begin();
 
 const rows = new Map(); // path and label → what stands in the list
 

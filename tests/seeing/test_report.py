@@ -164,7 +164,7 @@ def test_a_page_can_load_and_run_nothing_else(opened: Open, complaints: list[str
 def test_axe_finds_no_serious_fault(opened: Open, theme: str) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     page = opened(FAILED)
-    page.evaluate(f"page.theme('{theme}')")
+    page.evaluate(f"theme.show('{theme}')")
 
     found = axe.Axe().run(page).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")] == []
