@@ -494,6 +494,7 @@ class Play:
                 for name, host in self.hosts.items()
                 if self.nodes[host].networks
             },
+            networks={name: list(self.nodes[host].networks) for name, host in self.hosts.items()},
             patience=self.patience,
             seed=self.options.seed,
             gap=self.gap,

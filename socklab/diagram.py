@@ -6,7 +6,8 @@ A mark is a dict that JSON can carry. Each has an `id`; one that comes again und
 nanoseconds from the beginning of the play. What marks there are:
 
     play      title, text (of the scenario), path, service, backend                                  one
-    lane      title, role: client | server | worker, of (the server whose worker it is)
+    lane      title, role: client | server | worker, of (the server whose worker it is), address, networks,
+              state: up | paused | ended | unplugged; empty: nothing is known
     step      path, line, verb, text, start, end (null: it goes on), phase: begin | end | failed
     arrow     source, target (lanes), start, end (null: not known), what: data | datagram | SYN | FIN | …, text, size,
               fate (dropped, refused, corrupted, …), by, step
@@ -20,7 +21,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,8 +127,14 @@ class Drawing:
 
     def _lane(self, name: str) -> str:
         if f"lane:{name}" not in self.marks:
-            self._put("lane", f"lane:{name}", name=name, title=name, role="client", of="", address="")
+            self._put_lane(name, name, "client")
         return name
+
+    def _put_lane(
+        self, name: str, title: str, role: str, of: str = "", address: str = "", networks: Sequence[str] = ()
+    ) -> None:
+        known = {"title": title, "role": role, "of": of, "address": address, "networks": list(networks)}
+        self._put("lane", f"lane:{name}", name=name, state="", **known)
 
     def _step(self) -> str:
         """The step during which this happens: the one that began last of those that go on."""
@@ -171,15 +178,19 @@ class Drawing:
         self._put("play", "play", **known, text=str(data.get("scenario", "")), values=data.get("values", {}))
         nodes: dict[str, Any] = data.get("nodes", {})
         self._hosts = {name: hosts.setdefault(str(address), name) for name, address in nodes.items()}
-        servers = [n for n in nodes if n == "server" or n in data.get("services", ())]
-        clients = [n for n in nodes if n not in servers]
+        known_clients = data.get("clients", [n for n in nodes if n != "server"])
+        clients = [n for n in nodes if n in known_clients]
+        servers = [n for n in nodes if n not in known_clients]
         half = (len(clients) + 1) // 2
         for name in [*clients[:half], *servers, *clients[half:]]:
             title = f"{name} ({known['service']})" if name == "server" and known["service"] else name
             role = "server" if name in servers else "client"
-            self._put(
-                "lane", f"lane:{name}", name=name, title=title, role=role, of="", address=str(nodes[name])
-            )
+            networks = data.get("networks", {}).get(name, [])
+            self._put_lane(name, title, role, address=str(nodes[name]), networks=networks)
+
+    def _draw_typed(self, at: int, event: Event) -> None:
+        if play := self.marks.get("play"):
+            self._change(play, text=play["text"] + str(event.data["text"]))
 
     def _draw_step(self, at: int, event: Event) -> None:
         data = event.data
@@ -384,9 +395,7 @@ class Drawing:
         if found := _SERVES.search(text):
             worker = f"{found['kind']} {found['worker']}"
             if f"lane:{worker}" not in self.marks:
-                self._put(
-                    "lane", f"lane:{worker}", name=worker, title=worker, role="worker", of=lane, address=""
-                )
+                self._put_lane(worker, worker, "worker", lane)
             self._serves(found["peer"], worker)
             lane = worker
         self._point(at, lane, "log", text, bad=bool(_BAD.search(text)))
@@ -405,6 +414,25 @@ class Drawing:
 
     def _draw_exited(self, at: int, event: Event) -> None:
         self._point(at, event.node, "exited", _words(event), bad=not event.data.get("expected"))
+        self._is(event.node, "ended")
+
+    def _draw_ready(self, at: int, event: Event) -> None:
+        self._point(at, event.node, event.kind, _words(event))
+        self._is(event.node, "up")
+
+    def _draw_signalled(self, at: int, event: Event) -> None:
+        self._point(at, event.node, event.kind, _words(event))
+        if event.data["signal"] in ("SIGSTOP", "SIGCONT"):
+            self._is(event.node, "paused" if event.data["signal"] == "SIGSTOP" else "up")
+
+    def _draw_plugged(self, at: int, event: Event) -> None:
+        self._point(at, event.node, event.kind, _words(event))
+        self._is(event.node, "up" if event.kind == "plugged" else "unplugged")
+
+    _draw_unplugged = _draw_plugged
+
+    def _is(self, node: str, state: str) -> None:
+        self._change(self.marks[f"lane:{self._lane(node)}"], state=state)
 
     def _draw_note(self, at: int, event: Event) -> None:
         lane = event.node or next((m["name"] for m in self.marks.values() if m["mark"] == "lane"), "")

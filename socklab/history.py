@@ -6,7 +6,8 @@ machine share, containers too.
 
 What kinds there are, and what their `data` holds:
 
-    play        scenario (its text), path, service, values, backend, framing, nodes: {name: address}   the first event
+    play        scenario (its text), path, service, values, backend, framing, nodes: {name: address},
+                networks: {name: [network]}                                    the first event
     step        line, path ("3" or "3.1"), verb, text, phase: begin | end | failed | broken off (the lab, or a person)
     typed       text      a step as lines of a file, which a person adds at the end of the scenario
     connected   local, remote, connection (counts from 1 for each client)     refused   error, message

@@ -80,6 +80,8 @@ class Watched:
     """A person gives its steps."""
     session: Session | None = None
     """While steps can be given."""
+    events: Sequence[Event] | None = None
+    """Of a session that has begun, what has happened."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     rest: list[str] = field(default_factory=list)
     """Of a scenario that is played by hand, the steps that are still to come."""
@@ -192,7 +194,7 @@ class Stage:
         session = Session(watched.scenario, topology, self.backend, self._options(watched))
         if result := await session.begin():
             return result
-        watched.session = session
+        watched.session, watched.events = session, session.history.events
         try:
             await self._deserted(watched)
         finally:

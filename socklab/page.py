@@ -16,9 +16,10 @@ from socklab.diagram import Mark
 SCRIPTS = ("dom.js", "diagram.js", "page.js", "report.js")
 """Of a report."""
 LIVE = ("dom.js", "diagram.js", "page.js", "live.js")
+BY_HAND = ("dom.js", "diagram.js", "page.js", "hand.js", "live.js")
 INDEX = ("dom.js", "serve.js")
-"""Of the live page and of its list of scenarios."""
-FILES = frozenset(("page.css", *LIVE, *INDEX))
+"""Of the live page, of one with a lab for playing by hand, and of the list of scenarios."""
+FILES = frozenset(("page.css", *BY_HAND, *INDEX))
 MOST = 200_000
 """Events of which a page is made without being asked for."""
 
@@ -57,11 +58,12 @@ def _script() -> tuple[str, str]:
     )
 
 
-def live(body: str, title: str, scripts: Sequence[str]) -> str:
-    """A page of `socklab serve`, which loads its script and style."""
+def live(body: str, title: str, scripts: Sequence[str], hand: bool = False) -> str:
+    """A page of `socklab serve`, which loads its script and style. `hand`: with what is needed for playing by hand."""
+    content = static(body).replace("<!-- by hand -->", static("hand.html") if hand else "")
     tags = "".join(f'<script src="/static/{name}"></script>\n' for name in scripts)
     head = '<link rel="icon" href="data:,">\n<link rel="stylesheet" href="/static/page.css">\n'
-    return _document(title, head, f"{static(body)}{tags}")
+    return _document(title, head, f"{content}{tags}")
 
 
 def _document(title: str, head: str, body: str) -> str:

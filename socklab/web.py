@@ -23,7 +23,7 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from socklab import page, player
+from socklab import page, player, recorded
 from socklab.backends import LabError
 from socklab.live import Feed, Stage, Watched
 from socklab.scenario import Scenario, by_hand, taken_apart
@@ -307,8 +307,12 @@ class Pages:
 
     async def written(self, request: Request) -> Response:
         """What was done and what came, as a scenario."""
-        self._watched(request)
-        raise _Wrong(404, "not yet")
+        watched = self._watched(request)
+        if watched.events is None:
+            raise _Wrong(404, "no session: this play has its scenario")
+        name = f"{watched.scenario.label}.scenario.yaml"
+        headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
+        return PlainTextResponse(recorded.of_session(watched.events), headers=headers)
 
     async def _body(self, request: Request) -> dict[str, Any]:
         """What a request says."""
@@ -337,9 +341,11 @@ class Pages:
         return Stream(self.stage.board, self._after(request))
 
     async def watch(self, request: Request) -> Response:
-        if request.path_params["id"] not in self.stage.plays:
+        watched = self.stage.plays.get(request.path_params["id"])
+        if watched is None:
             return self._missing()
-        return HTMLResponse(page.live("report.html", "a play", page.LIVE), headers=HEADERS)
+        scripts = page.BY_HAND if watched.by_hand else page.LIVE
+        return HTMLResponse(page.live("report.html", "a play", scripts, watched.by_hand), headers=HEADERS)
 
     async def marks(self, request: Request) -> Response:
         watched = self.stage.plays.get(request.path_params["id"])

@@ -3,6 +3,7 @@
 
 const page = new Page();
 page.diagram.follow = true;
+const hand = typeof Hand === "undefined" ? null : new Hand(page);
 const source = new EventSource(location.pathname + "/marks");
 document.documentElement.dataset.live = "yes";
 
@@ -10,12 +11,14 @@ source.onmessage = (event) => {
   const marks = JSON.parse(event.data);
   if (marks === null) page.reset();
   else page.apply(marks);
+  hand?.refresh();
   document.documentElement.dataset.ready = "yes";
 };
 source.addEventListener("end", () => {
   source.close();
   document.documentElement.dataset.live = "ended";
   page.diagram.follow = false;
+  hand?.ended();
   if (!page.recall() && page.store.verdict?.verdict === "fail") page.toFailure();
 });
 addEventListener("hashchange", () => page.recall());

@@ -18,15 +18,15 @@ class Page {
   }
 
   apply(marks) {
-    const had = this.store.play;
     this.store.apply(marks);
-    if (!had && this.store.play) this.begun();
+    if (this.store.play && this.store.play.text !== this.text) this.begun();
     this.refresh();
   }
 
   // It is played again, from the beginning.
   reset() {
     this.store.clear();
+    this.text = undefined;
     this.told = false;
     this.laneNames = undefined;
     this.diagram.selected = this.diagram.hovered = null;
@@ -51,6 +51,7 @@ class Page {
 
   begun() {
     const play = this.store.play;
+    this.text = play.text; // it grows where a person plays by hand
     document.title = `${play.title} · socklab`;
     by("title").textContent = play.title;
     by("facts").textContent = `${play.service} on ${play.backend}`;

@@ -5,10 +5,16 @@ theme.begin();
 
 const rows = new Map(); // path and label → what stands in the list
 
-async function play(id, open) {
-  const answer = await fetch("/plays", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ scenario: id }) });
+async function begin(what) {
+  const answer = await fetch("/plays", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
   const begun = await answer.json();
-  if (open && begun.id) location.href = "/plays/" + begun.id;
+  by("facts").textContent = begun.error ?? "";
+  return begun.id;
+}
+
+async function open(what) {
+  const id = await begin(what);
+  if (id) location.href = "/plays/" + id;
 }
 
 function shown() {
@@ -36,13 +42,17 @@ fetch("/scenarios")
       const item = element("li");
       const button = element("button", "Play");
       button.setAttribute("aria-label", `play ${scenario.title}, ${scenario.service}`);
-      button.addEventListener("click", () => play(scenario.id, true));
+      button.addEventListener("click", () => open({ scenario: scenario.id }));
+      const hand = element("button", "By hand");
+      hand.title = "step by step, and what you like between";
+      hand.setAttribute("aria-label", `play ${scenario.title}, ${scenario.service}, by hand`);
+      hand.addEventListener("click", () => open({ scenario: scenario.id, by_hand: true }));
       const verdict = element("span", "", "verdict skip");
       verdict.hidden = true;
       const link = element("a", scenario.title);
       const words = element("span");
       words.append(link, element("span", " " + scenario.label, "facts"));
-      item.append(button, words, verdict, element("span", "", "facts reason"));
+      item.append(button, hand, words, verdict, element("span", "", "facts reason"));
       item.title = scenario.about || "";
       folders.get(scenario.folder).append(item);
       rows.set(`${scenario.path}\n${scenario.service}\n${scenario.label}`, {
@@ -56,9 +66,21 @@ fetch("/scenarios")
     document.documentElement.dataset.ready = "yes";
   });
 
+fetch("/services")
+  .then((answer) => answer.json())
+  .then((services) => {
+    by("services").hidden = !services.length;
+    for (const service of services) {
+      const button = element("button", service.name);
+      button.title = `${service.contract} over ${service.protocol.toUpperCase()}`;
+      button.addEventListener("click", () => open({ service: service.name }));
+      by("services").querySelector("div").append(button);
+    }
+  });
+
 by("search").addEventListener("input", shown);
 by("all").addEventListener("click", async () => {
-  for (const row of rows.values()) if (!row.item.hidden) await play(row.id, false);
+  for (const row of rows.values()) if (!row.item.hidden) await begin({ scenario: row.id });
 });
 
 function watch() {
@@ -66,7 +88,7 @@ function watch() {
   source.onmessage = (event) => {
     const state = JSON.parse(event.data);
     const row = rows.get(`${state.path}\n${state.service}\n${state.label}`);
-    if (!row) return;
+    if (!row || state.by_hand) return;
     const verdict = row.item.querySelector(".verdict");
     verdict.hidden = false;
     verdict.textContent = state.verdict;
