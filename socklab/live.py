@@ -38,6 +38,8 @@ class Feed:
     def __init__(self) -> None:
         self.texts: list[str] = []
         self.ended = False
+        self.left = False
+        """Whoever reads shall go: nothing more is told, though it has not ended."""
         self.viewers = 0
         self._more = asyncio.Event()
 
@@ -49,6 +51,10 @@ class Feed:
         self.ended = True
         self._wake()
 
+    def leave(self) -> None:
+        self.left = True
+        self._wake()
+
     def _wake(self) -> None:
         self._more.set()
         self._more = asyncio.Event()
@@ -56,7 +62,7 @@ class Feed:
     async def read(self, after: int, rest: float) -> AsyncIterator[tuple[int, str] | None]:
         """Number and text of each behind the first `after`, as they come; None when there was nothing for `rest` seconds."""
         at = max(after, 0)
-        while True:
+        while not self.left:
             while at < len(self.texts):
                 at += 1
                 yield at, self.texts[at - 1]
@@ -80,6 +86,8 @@ class Watched:
     """A person gives its steps."""
     session: Session | None = None
     """While steps can be given."""
+    begun: asyncio.Event = field(default_factory=asyncio.Event)
+    """Its lab stands, or will not."""
     events: Sequence[Event] | None = None
     """Of a session that has begun, what has happened."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -182,6 +190,7 @@ class Stage:
                 watched.result = Result(
                     watched.scenario, self.backend.name, Verdict.ERROR, "it was broken off"
                 )
+            watched.begun.set()
             watched.flush()
             watched.feed.end()
             self._tell(watched)
@@ -195,6 +204,7 @@ class Stage:
         if result := await session.begin():
             return result
         watched.session, watched.events = session, session.history.events
+        watched.begun.set()
         try:
             await self._deserted(watched)
         finally:
@@ -217,6 +227,14 @@ class Stage:
 
     def _tell(self, watched: Watched) -> None:
         self.board.add(json.dumps(watched.state, ensure_ascii=True))
+
+    def leave(self) -> None:
+        """Send all viewers away, and end what they wait for."""
+        for watched in self.plays.values():
+            watched.feed.leave()
+            if watched.session is not None:
+                watched.session.break_off()
+        self.board.leave()
 
     async def close(self) -> None:
         for task in self._tasks:

@@ -59,7 +59,7 @@ def scenario(title: str, service: str, framing: str, moments: Sequence[Moment]) 
     return "\n".join(head) + _items(_Steps(framing).of(moments))
 
 
-def of_session(events: Sequence[Event]) -> str:
+def of_session(events: Sequence[Event], title: str) -> str:
     """The same of a session (socklab/session.py): the steps that were typed and passed, and expectations of what came unexpected.
 
     Raises ScenarioError and LookupError for what is no history of a session."""
@@ -83,6 +83,9 @@ def of_session(events: Sequence[Event]) -> str:
                 kind = "got" if event.kind == "received" else event.kind
                 moments.append(Moment(event.node, kind, data, event.t))
     head, _, _ = str(begin.data["scenario"]).partition("\nsteps:\n")
+    head = re.sub(
+        r"(?m)^title:.*$", lambda _: f"title: {json.dumps(title, ensure_ascii=False)}", head, count=1
+    )
     return f"{head}\nsteps:\n" + _items(_Steps(str(begin.data["framing"]), typed=True).of(moments))
 
 

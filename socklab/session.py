@@ -7,12 +7,14 @@ session is shown, drawn and judged again as any play is.
 from __future__ import annotations
 
 import asyncio
+import time
 
 from socklab.backends import Backend, LabError, Lacking
 from socklab.conductor import Options, Play, check
 from socklab.judge import ASSERTING, Failed
 from socklab.scenario import Scenario, Step, as_item
 from socklab.servers import NotReady
+from socklab.source import ScenarioError
 from socklab.topology import Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict
 
@@ -100,9 +102,20 @@ class Session(Play):
                 name == "wire" for each in step.walk() for name, _ in each.expects
             ):
                 raise Lacking("this lab's packets are not captured, so nothing can be asked of the wire")
-        except (LabError, TopologyError) as exc:
+        except (LabError, TopologyError, ScenarioError) as exc:
             self.scenario = before
-            raise exc if isinstance(exc, LabError) else LabError(str(exc)) from None
+            if isinstance(exc, TopologyError):
+                raise LabError(str(exc)) from None
+            raise
+
+    async def settle(self, window: float, limit: float) -> None:
+        """Until nothing has happened for `window` seconds, at most `limit` seconds."""
+        deadline = time.monotonic() + limit
+        events = self.history.events
+        while time.monotonic() < deadline:
+            before = len(events)
+            if not await self._until(lambda before=before: len(events) > before, window):  # type: ignore[misc]
+                return
 
     async def end(self) -> Result:
         """Take the lab down. The result is a failure if a step failed, or something was wrong at the end."""

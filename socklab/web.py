@@ -146,7 +146,8 @@ class Stream(Response):
             text = ":\n\n" if item is None else f"id: {item[0]}\ndata: {item[1]}\n\n"
             async with asyncio.timeout(STALLED):
                 await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
-        await send({"type": "http.response.body", "body": b"event: end\ndata:\n\n", "more_body": False})
+        end = b"event: end\ndata:\n\n" if self.feed.ended else b""
+        await send({"type": "http.response.body", "body": end, "more_body": False})
 
     @staticmethod
     async def _gone(receive: Receive) -> None:
@@ -274,10 +275,10 @@ class Pages:
         text = asked.get("step", asked.get("next"))
         if not isinstance(text, str):
             raise _Wrong(400, 'what is the step? {"step": "send: {alice: hello}"}')
+        if watched.by_hand:
+            await watched.begun.wait()
         if watched.session is None:
-            raise _Wrong(
-                409, "this play takes no steps: it has ended, or has not begun, or is played by nobody's hand"
-            )
+            raise _Wrong(409, "this play takes no steps: it has ended, or was not begun by hand")
         if "next" in asked:
             if text != next(iter(watched.rest), None):
                 raise _Wrong(409, "somebody else has played this step already")
@@ -312,7 +313,7 @@ class Pages:
             raise _Wrong(404, "no session: this play has its scenario")
         name = f"{watched.scenario.label}.scenario.yaml"
         headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
-        return PlainTextResponse(recorded.of_session(watched.events), headers=headers)
+        return PlainTextResponse(recorded.of_session(watched.events, watched.scenario.title), headers=headers)
 
     async def _body(self, request: Request) -> dict[str, Any]:
         """What a request says."""

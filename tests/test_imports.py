@@ -38,7 +38,7 @@ PURE = (
     "recorded",
     "inside.packets",
 )
-FACES = ("live", "web", "record", "cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
+FACES = ("live", "web", "record", "shell", "cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
 
 
 def imports(path: Path) -> set[str]:

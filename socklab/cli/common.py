@@ -9,6 +9,8 @@ from pathlib import Path
 from socklab import BACKENDS
 
 OK, FAILED, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
+CLIENTS = ("alice", "bob", "carol")
+"""Who plays by hand, if nobody says otherwise."""
 
 
 def lab_options(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +54,13 @@ def patience(text: str) -> float:
     if not 0.1 <= value <= 1000:
         raise argparse.ArgumentTypeError(f'"{text}" is no factor from 0.1 to 1000')
     return value
+
+
+def names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names) or len(set(names)) != len(names):
+        raise argparse.ArgumentTypeError(f'"{text}" is no list of names, like alice,bob')
+    return names
 
 
 def compose_of(arguments: argparse.Namespace) -> Path:

@@ -7,12 +7,27 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from socklab.cli.common import BROKEN, OK, USAGE, compose_of, lab_options, told, troubles
+from socklab.cli.common import (
+    BROKEN,
+    CLIENTS,
+    FAILED,
+    OK,
+    USAGE,
+    compose_of,
+    lab_options,
+    names,
+    told,
+    troubles,
+)
 from socklab.contracts import CONTRACTS
 from socklab.picture import KINDS
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from socklab.history import Event
+    from socklab.scenario import Scenario
+    from socklab.topology import Topology
 
 
 def add_parsers(commands: Any) -> None:
@@ -66,6 +81,30 @@ def add_parsers(commands: Any) -> None:
     )
     lab_options(serve)
     serve.set_defaults(run=_serve)
+
+    shell = commands.add_parser("shell", help="play by hand, a step at a time", description=_shell.__doc__)
+    shell.add_argument(
+        "what",
+        metavar="SERVICE | SCENARIO",
+        help="a service of the compose file; or a scenario, to play it step by step",
+    )
+    shell.add_argument(
+        "--clients",
+        type=names,
+        default=CLIENTS,
+        metavar="NAMES",
+        help=f"who plays with a service (default: {','.join(CLIENTS)})",
+    )
+    shell.add_argument("--ipv6", action="store_true", help="reach the server by IPv6")
+    shell.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help="where the session leaves its history (default: runs/)",
+    )
+    lab_options(shell)
+    shell.set_defaults(run=_shell)
 
     record = commands.add_parser(
         "record", help="listen to a real client, and make a scenario of it", description=_record.__doc__
@@ -236,34 +275,86 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
         lab_file = topology.read(compose_of(arguments))
     except topology.TopologyError:
         lab_file = None  # then scenarios can be played by hand, and no other service
-    app = web.Pages(playable, stage, lab_file).app(("127.0.0.1", "localhost", "::1") if local else (), token)
+    pages = web.Pages(playable, stage, lab_file)
+    app = pages.app(("127.0.0.1", "localhost", "::1") if local else (), token)
     name = f"[{arguments.listen}]" if six else arguments.listen
     print(f"http://{name}:{listener.getsockname()[1]}/{'?token=' + token if token else ''}", flush=True)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1)
-    )
+
+    class Server(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            pages.stage.leave()  # who looks on would keep the server from ending
+            super().handle_exit(sig, frame)
+
+    server = Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
     await server.serve(sockets=[listener])
     return OK
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    """Play by hand: type a step, see what happens, type the next. With a scenario, `next` plays its steps one by one. `save FILE` writes what was typed, with what came, as a scenario that passes."""
+    import asyncio
+    from importlib.util import find_spec
+
+    from socklab import player, terminal, topology
+    from socklab.scenario import by_hand, load, taken_apart
+    from socklab.source import ScenarioError
+
+    if sys.stdin.isatty() and find_spec("prompt_toolkit") is None:
+        terminal.error("socklab shell needs prompt_toolkit on a terminal: pip install 'socklab[shell]'")
+        return USAGE
+    try:
+        file = Path(arguments.what)
+        if file.suffix in player.ENDINGS:
+            scenario, rest = taken_apart(load(file)[0])
+            lab_file = topology.read(arguments.compose or topology.find(file))
+        else:
+            scenario, rest = by_hand(arguments.what, arguments.clients), []
+            lab_file = topology.read(compose_of(arguments))
+        lab_file.service(scenario.service)
+        return asyncio.run(_shell_there(arguments, scenario, lab_file, rest))
+    except ScenarioError as exc:
+        terminal.error(str(exc))
+        return USAGE
+    except troubles() as exc:
+        return told(exc)
+
+
+async def _shell_there(
+    arguments: argparse.Namespace, scenario: Scenario, lab_file: Topology, rest: list[str]
+) -> int:
+    from socklab import player, shell, terminal
+    from socklab.conductor import Options
+    from socklab.verdict import Verdict
+
+    backend, instead = await player.choose(arguments.on)
+    if instead:
+        terminal.error(f"playing on {backend.name}, without network faults: {instead}")
+    options = Options(patience=arguments.patience, runs=arguments.runs, ipv6=arguments.ipv6)
+    try:
+        result, wrong = await shell.run(scenario, lab_file, backend, options, rest)
+    finally:
+        await backend.close()
+    if result.verdict in (Verdict.ERROR, Verdict.SKIP) or (result.failure and result.failure.start):
+        print(*terminal.result_lines(result, terminal.coloured(sys.stdout)), sep="\n")
+        return BROKEN
+    if result.folder is not None:
+        print(f"history   socklab show {terminal.relative(result.folder)}")
+    return FAILED if result.verdict is Verdict.FAIL else USAGE if wrong else OK
 
 
 def _record(arguments: argparse.Namespace) -> int:
     """Stand between a client (nc, telnet, a program) and a server, pass on all that happens, and write it down as a scenario: what was said as steps, what came as expectations. Of a service of the compose file it is played once, to see that it passes."""
     import asyncio
 
-    from socklab import player, terminal
+    from socklab import saved, terminal
     from socklab.source import ScenarioError
 
-    path: Path = arguments.path
-    if not player.is_scenario(path.absolute()):
-        terminal.error(
-            f"{path}: a scenario is a *.yaml under a folder called scenarios/, or a *.scenario.yaml; name it so"
-        )
-        return USAGE
-    if path.exists():
-        terminal.error(f"{path}: is there already; name another file")
-        return USAGE
     try:
+        saved.may_be(arguments.path)
         return asyncio.run(_record_there(arguments))
+    except saved.NotSaved as exc:
+        terminal.error(str(exc))
+        return USAGE
     except troubles() as exc:
         return told(exc)
     except ScenarioError as exc:
@@ -275,12 +366,11 @@ async def _record_there(arguments: argparse.Namespace) -> int:
     import asyncio
     import signal
 
-    from socklab import conductor, player, recorded, source, terminal, topology
+    from socklab import conductor, player, recorded, saved, terminal, topology
     from socklab.backends import LabError, Network, Node
     from socklab.conductor import Options
     from socklab.matching import DATAGRAM
     from socklab.record import Recorder
-    from socklab.scenario import load
     from socklab.servers import NotReady, Server
 
     host, _, port = arguments.to.rpartition(":")
@@ -348,26 +438,12 @@ async def _record_there(arguments: argparse.Namespace) -> int:
         if not moments:
             terminal.error("nobody connected, so there is nothing to write")
             return USAGE
-        title = arguments.path.name.partition(".")[0].replace("-", " ").capitalize()
-        text = recorded.scenario(title, name, service.framing, moments)
-        if len(text.encode()) > source.MAX_FILE:
-            terminal.error(
-                f"{arguments.path}: this session would be {len(text) >> 10} KiB of scenario, and one has {source.MAX_FILE >> 10} at most; record a shorter one"
-            )
-            return USAGE
-        try:
-            arguments.path.parent.mkdir(parents=True, exist_ok=True)
-            arguments.path.write_text(
-                recorded.scenario(title, name, service.framing, moments), encoding="utf-8"
-            )
-        except OSError as exc:
-            terminal.error(f"{arguments.path}: {exc.strerror}")
-            return USAGE
-        scenarios = load(arguments.path)
-        print(f"{arguments.path}: {sum(1 for _ in scenarios[0].walk())} steps")
+        text = recorded.scenario(saved.title_of(arguments.path), name, service.framing, moments)
+        scenario = saved.save(arguments.path, text)
+        print(f"{arguments.path}: {sum(1 for _ in scenario.walk())} steps")
         if compose is None:
             return OK
-        result = await conductor.play(scenarios[0], lab_file, backend or player.backend("process"), Options())
+        result = await conductor.play(scenario, lab_file, backend or player.backend("process"), Options())
         print(*terminal.result_lines(result), sep="\n")
         return 0 if result.verdict.value == "pass" else 1
     finally:

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from socklab.cli.common import OK, compose_of, lab_options, told, troubles
+from socklab.cli.common import CLIENTS, OK, compose_of, lab_options, names, told, troubles
 
-CLIENTS = ("alice", "bob", "carol")
 BY_HAND = {
     "cut": "silence",
     "reject": "packets are refused",
@@ -40,7 +39,7 @@ def add_parsers(commands: Any) -> None:
     )
     up.add_argument(
         "--clients",
-        type=_names,
+        type=names,
         default=CLIENTS,
         metavar="NAMES",
         help=f"hosts for clients (default: {','.join(CLIENTS)})",
@@ -73,13 +72,6 @@ def add_parsers(commands: Any) -> None:
     exec_.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
     compose(exec_)
     compose(add("down", "end the standing lab; remove what killed plays left in Docker", _down))
-
-
-def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names) or len(set(names)) != len(names):
-        raise argparse.ArgumentTypeError(f'"{text}" is no list of names, like alice,bob')
-    return names
 
 
 def _asked(arguments: argparse.Namespace, **order: Any) -> int:

@@ -119,7 +119,7 @@ class Store {
       if (mark.mark === "arrow") {
         if (this.place(mark.source) === undefined || this.place(mark.target) === undefined) continue;
       } else if (this.place(mark.lane) === undefined) continue;
-      if (wanted && !(mark.text + " " + mark.what + " " + (mark.lane || mark.source + " " + mark.target)).toLowerCase().includes(wanted)) continue;
+      if (wanted && !`${mark.text} ${mark.what} ${mark.lane || mark.source + " " + mark.target} ${mark.fate ? fateOf(mark) : ""}`.toLowerCase().includes(wanted)) continue;
       rows.push(mark);
     }
     rows.sort((a, b) => timeOf(a) - timeOf(b));

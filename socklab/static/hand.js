@@ -173,7 +173,10 @@ class Hand {
     const told = this.faults(a, b);
     const connected = this.page.store.lives.some((life) => life.lane === a && life.end === null);
     const group = this.choosable(svg, `${a}\n${b}`, `link ${a} to ${b}: ${told || "whole"}`);
-    drawn("line", { x1: x0, y1: y0, x2: x1, y2: y1, class: "wide" }, group);
+    const far = Math.hypot(x1 - x0, y1 - y0);
+    const [dx, dy] = [((y0 - y1) / far) * 11, ((x1 - x0) / far) * 11]; // a line is too thin for a finger
+    const corners = [[x0 - dx, y0 - dy], [x0 + dx, y0 + dy], [x1 + dx, y1 + dy], [x1 - dx, y1 - dy]];
+    drawn("polygon", { points: corners.join(" "), class: "wide" }, group);
     drawn("line", { x1: x0, y1: y0, x2: x1, y2: y1, class: (told ? "faulty" : connected ? "connected" : "whole") + " line" }, group);
     if (told) {
       const text = drawn("text", { x: (x0 * 2 + x1) / 3 + 12, y: (y0 * 2 + y1) / 3 - 6, class: "told" }, group);
