@@ -268,8 +268,8 @@ class Play:
                     f"a defect in socklab itself ({type(exc).__name__}: {exc}){self._keep_traceback()}",
                 )
 
-    async def tear_down(self) -> str:
-        """End all that was made, and leave the packets and the report. What is missing of the packets, in words."""
+    async def tear_down(self) -> tuple[str, ...]:
+        """End all that was made, and leave the packets and the report. What could not be left, in words."""
         missing = await _unhurried(self._keep_packets()) if self.capture is not None else ""
         for agent in self.agents.values():
             agent.close()
@@ -280,13 +280,12 @@ class Play:
             self.links.close()
             await _unhurried(self._lab.stop())
         self.history.close()
-        await _unhurried(asyncio.to_thread(self._write_report))  # other plays go on meanwhile
-        return missing
+        lacking = await _unhurried(asyncio.to_thread(self._write_report))  # other plays go on meanwhile
+        return tuple(filter(None, (missing, lacking)))
 
-    def _noted(self, result: Result, missing: str) -> Result:
+    def _noted(self, result: Result, missing: tuple[str, ...]) -> Result:
         """With what could not be kept of the play."""
-        if missing:
-            result = replace(result, notes=(*result.notes, missing))
+        result = replace(result, notes=(*result.notes, *missing))
         if self.history.write_error and result.verdict is Verdict.PASS:
             exc = self.history.write_error
             return replace(
@@ -416,15 +415,20 @@ class Play:
             events=self.history.events,
         )
 
-    def _write_report(self) -> None:
-        """The drawing of what happened, beside its history, also of a play that was broken off."""
+    def _write_report(self) -> str:
+        """The drawing of what happened, beside its history, also of a play that was broken off. What is wrong with it, in words."""
         events = self.history.events
         if self.folder is None or not 1 < len(events) <= page.MOST:
-            return
+            return ""
         try:
             (self.folder / "report.html").write_text(page.report(drawn(events)), encoding="utf-8")
         except OSError:
             pass  # the disk is full: the history says so
+        except Exception as exc:  # what came of the play is known all the same
+            return (
+                f"no report: a defect in socklab itself ({type(exc).__name__}: {exc}){self._keep_traceback()}"
+            )
+        return ""
 
     def _keep_traceback(self) -> str:
         import traceback

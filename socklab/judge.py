@@ -313,7 +313,7 @@ def again(events: Sequence[Event]) -> tuple[Verdict, int, str]:
 
 def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[str, Waiting]) -> None:
     path, phase = str(event.data["path"]), event.data["phase"]
-    step = _step_at(scenario, path, judge.values)
+    step = step_at(scenario, path, judge.values)
     if phase == "broken off":
         waiting.pop(path, None)
     elif step.verb == "expect":
@@ -340,7 +340,7 @@ def scenario_of(events: Iterable[Event]) -> Scenario:
     return variant(source, str(begin.data["service"]), begin.data["values"])
 
 
-def _step_at(scenario: Scenario, path: str, values: dict[str, str]) -> Step:
+def step_at(scenario: Scenario, path: str, values: dict[str, str]) -> Step:
     """The step with a path such as 3, 3.1 (in together: or during:) or 3.2.1 (round 2 of a repeat:)."""
     numbers = [int(part) for part in path.split(".")]
     steps: Sequence[Step] = scenario.steps

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from socklab import conductor, topology
@@ -13,6 +13,7 @@ from socklab.backends import Backend, Unavailable
 from socklab.conductor import Options
 from socklab.contracts import CONTRACTS
 from socklab.guest import Guest
+from socklab.history import Event
 from socklab.scenario import Scenario, load
 from socklab.source import ScenarioError, nearest
 from socklab.verdict import Result
@@ -185,13 +186,15 @@ async def play_all(
     backend: Backend,
     options: Options,
     jobs: int | None = None,
+    watch: Callable[[Scenario], Callable[[Event], None]] | None = None,
 ) -> AsyncIterator[Result]:
-    """Play these, up to `jobs` at once; the results come in the order of the scenarios."""
+    """Play these, up to `jobs` at once; the results come in the order of the scenarios. `watch`: what is told the events of a play."""
     gate = asyncio.Semaphore(jobs or at_once(backend))
 
     async def one(scenario: Scenario, where: topology.Topology) -> Result:
         async with gate:
-            return await conductor.play(scenario, where, backend, options)
+            own = replace(options, on_event=watch(scenario)) if watch is not None else options
+            return await conductor.play(scenario, where, backend, own)
 
     tasks = [asyncio.ensure_future(one(*pair)) for pair in scenarios]
     try:

@@ -59,14 +59,14 @@ def _window(line: str, column: int, width: int = 100) -> tuple[str, str]:
     """The part of a line around a column, and a caret under it."""
     start = max(0, column - 1 - width // 2) if len(line) > width else 0
     part = "".join(c if c.isprintable() else " " for c in line[start : start + width])
-    return part, " " * sum(map(_cells, part[: column - 1 - start])) + "^"
+    return part, " " * cells(part[: column - 1 - start]) + "^"
 
 
-def _cells(char: str) -> int:
-    """How many columns of a terminal a character takes."""
-    if unicodedata.combining(char):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in "WF" else 1
+def cells(text: str) -> int:
+    """How many columns of a terminal a text takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
+    )
 
 
 def printable(text: str, limit: int | None = None) -> str:

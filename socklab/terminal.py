@@ -10,15 +10,27 @@ from typing import Any, TextIO
 
 from socklab.history import Event
 from socklab.report import Found, Item, Report
+from socklab.source import cells
 from socklab.verdict import Result, Verdict
 from socklab.words import counted, in_words, safe
 
+_COUNTED = {
+    Verdict.PASS: "passed",
+    Verdict.FAIL: "failed",
+    Verdict.ERROR: "broken",
+    Verdict.SKIP: "skipped",
+}
 _COLOURS = {Verdict.PASS: "32", Verdict.FAIL: "1;31", Verdict.ERROR: "1;35", Verdict.SKIP: "33"}
 
 
 def coloured(stream: TextIO) -> bool:
     """Whether to use colours: a terminal, and nobody said NO_COLOR (https://no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def animated(stream: TextIO) -> bool:
+    """Whether lines can be drawn again in place."""
+    return stream.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def paint(text: str, code: str, on: bool) -> str:
@@ -63,12 +75,7 @@ def summary(
     results: Sequence[Result], errors: int, backend: str, seconds: float, colour: bool = False
 ) -> str:
     """`41 passed, 1 failed, 3 skipped on netns in 9.8s`"""
-    names = {
-        Verdict.PASS: "passed",
-        Verdict.FAIL: "failed",
-        Verdict.ERROR: "broken (the lab, not the server)",
-        Verdict.SKIP: "skipped",
-    }
+    names = {**_COUNTED, Verdict.ERROR: "broken (the lab, not the server)"}
     parts = []
     for verdict, name in names.items():
         number = sum(r.verdict is verdict for r in results)
@@ -77,6 +84,22 @@ def summary(
     if errors:
         parts.append(paint(f"{errors} invalid", _COLOURS[Verdict.FAIL], colour))
     return f"{', '.join(parts)} on {backend} in {seconds:.1f}s"
+
+
+def by_folder(results: Sequence[Result]) -> Iterator[str]:
+    """A table of several plays: of each folder how many passed, and which took longest. Nothing where there is one folder only."""
+    folders: dict[str, list[Result]] = {}
+    for result in results:
+        folders.setdefault(result.scenario.path.parent.name or ".", []).append(result)
+    if len(folders) < 2:
+        return
+    verdicts = [v for v in Verdict if any(r.verdict is v for r in results)]
+    rows = [("", *(_COUNTED[v] for v in verdicts), "longest")]
+    for name, each in folders.items():
+        counts = (str(sum(r.verdict is v for r in each) or "·") for v in verdicts)
+        longest = max(each, key=lambda r: r.seconds)
+        rows.append((name, *counts, f"{longest.seconds:.1f}s {longest.scenario.label}"))
+    yield from columns(rows)
 
 
 def report(done: Report, colour: bool = False, verbose: bool = False) -> Iterator[str]:
@@ -241,9 +264,10 @@ def links(status: Mapping[str, Any]) -> Iterator[str]:
 
 def columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
     listed = [[safe(cell) for cell in row] for row in rows]
-    widths = [max(len(cell) for cell in column) for column in zip(*listed, strict=True)]
+    widths = [max(map(cells, column)) for column in zip(*listed, strict=True)]
     for row in listed:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        padded = (cell + " " * (width - cells(cell)) for cell, width in zip(row, widths, strict=True))
+        yield "  ".join(padded).rstrip()
 
 
 def error(text: str) -> None:

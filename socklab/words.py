@@ -99,7 +99,8 @@ def counted(link: str, of: Mapping[str, Any]) -> str:
         if of.get(what)
     ]
     if of.get("delayed"):
-        parts.append(f"by {of['held'] / of['delayed'] * 1e3:.1f} ms, at most {of['late'] * 1e3:.1f} ms late")
+        late = of.get("late", 0.0)  # what is nothing is not counted
+        parts.append(f"by {of['held'] / of['delayed'] * 1e3:.1f} ms, at most {late * 1e3:.1f} ms late")
     asked = f"{of['asked']} asked, " if of.get("asked") else ""
     packets = "1 packet" if of["seen"] == 1 else f"{of['seen']} packets"
     return f"{link}: {asked}of {packets} {', '.join(parts) or 'all passed'}"

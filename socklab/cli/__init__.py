@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,9 @@ def _parser() -> argparse.ArgumentParser:
         help="tell the whole story of each play, not only of a single one",
     )
     play.add_argument("-q", "--quiet", action="store_true", help="only failures and the summary")
+    play.add_argument(
+        "--json", action="store_true", help="all verdicts as JSON on standard output, and nothing else there"
+    )
     play.set_defaults(run=_play)
 
     seeing.add_parsers(commands)
@@ -221,16 +225,32 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
             capture=not arguments.no_capture,
         )
         story = arguments.verbose or (len(selection.scenarios) == 1 and not arguments.quiet)
-        async for result in player.play_all(selection.scenarios, backend, options, arguments.jobs):
-            results.append(result)
-            if arguments.quiet and result.verdict in (Verdict.PASS, Verdict.SKIP):
-                continue
-            if story:
-                print(*terminal.transcript(result.events, colour), sep="\n")
-            print(*terminal.result_lines(result, colour), sep="\n", flush=True)
+        screen = None
+        if terminal.animated(sys.stdout) and not arguments.quiet and not arguments.json:
+            from socklab.screen import Screen
+
+            screen = Screen()
+        plays = player.play_all(
+            selection.scenarios, backend, options, arguments.jobs, screen.watch if screen else None
+        )
+        async with screen or nullcontext():
+            async for result in plays:
+                results.append(result)
+                if arguments.json or (arguments.quiet and result.verdict in (Verdict.PASS, Verdict.SKIP)):
+                    continue
+                lines = terminal.result_lines(result, colour)
+                if story:
+                    lines = [*terminal.transcript(result.events, colour), *lines]
+                screen.print(lines) if screen else print(*lines, sep="\n", flush=True)
     finally:
         await backend.close()
-    print(terminal.summary(results, len(selection.errors), backend.name, time.monotonic() - began, colour))
+    if arguments.json:
+        print(as_json(results), end="")
+    else:
+        if screen is not None:
+            print(*terminal.by_folder(results), sep="\n")
+        seconds = time.monotonic() - began
+        print(terminal.summary(results, len(selection.errors), backend.name, seconds, colour))
     if arguments.results is not None:
         try:
             arguments.results.parent.mkdir(parents=True, exist_ok=True)

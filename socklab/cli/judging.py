@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import re
@@ -219,6 +218,8 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _judged(work: Coroutine[None, None, int]) -> int:
     """The exit code; what went wrong is told."""
+    import asyncio
+
     from socklab import terminal
     from socklab.backends import LabError
     from socklab.source import ScenarioError

@@ -20,7 +20,6 @@ from socklab.cli.common import (
     troubles,
 )
 from socklab.contracts import CONTRACTS
-from socklab.picture import KINDS
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -45,7 +44,7 @@ def add_parsers(commands: Any) -> None:
     drawing.add_argument(
         "--only",
         metavar="KINDS",
-        help="of a picture: some of " + ", ".join(KINDS) + " (default: messages,wire for pictures)",
+        help="of a picture: some of messages, wire, log, other (default: messages,wire)",
     )
     drawing.add_argument(
         "--nodes", metavar="NAMES", help="of a picture: what concerns these nodes, like alice,bob"
@@ -170,6 +169,7 @@ def _show(arguments: argparse.Namespace) -> int:
 def _draw(arguments: argparse.Namespace, events: list[Event]) -> int:
     from socklab import page, picture, terminal
     from socklab.diagram import drawn
+    from socklab.picture import KINDS
 
     kinds = arguments.only.split(",") if arguments.only else ["messages", "wire"]
     if wrong := [kind for kind in kinds if kind not in KINDS]:
