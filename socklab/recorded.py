@@ -24,7 +24,7 @@ _LOOSELY = {"address": r"[\d.]+(:\d+)?", "time": r"\d{1,2}:\d\d(:\d\d)?(\.\d+)?"
 
 @dataclass(frozen=True)
 class Moment:
-    """What happened: connected, said, half-closed, aborted (the client's doing), got, eof, reset (the server's)."""
+    """What happened: connected, said, half-closed, aborted (the client's doing), got, eof, reset, refused (the server's)."""
 
     who: str
     kind: str
@@ -136,8 +136,8 @@ class _Steps:
             self.got.setdefault(who, []).append(moment.data)
             self.last = moment.t
             return
-        if moment.kind in ("eof", "reset"):
-            self.ends[who] = moment.kind
+        if moment.kind in ("eof", "reset", "refused"):
+            self.ends[who] = "{error: refused}" if moment.kind == "refused" else moment.kind
             self.last = moment.t
             return
         if not self.typed:

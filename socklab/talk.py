@@ -6,10 +6,12 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from socklab import player, standing, topology
-from socklab.backends import IMAGES, NETWORKS, LabError, Network, Node
+from socklab.backends import IMAGES, NETWORKS, Backend, Lab, LabError, Network, Node
 from socklab.servers import NotReady, Server
 from socklab.topology import TopologyError
 
@@ -83,29 +85,42 @@ def as_client(name: str, who: str, compose: Path) -> int:
     return standing.execute(compose, who, argv)
 
 
+async def started(
+    backend: Backend,
+    lab_file: topology.Topology,
+    name: str,
+    others: Sequence[Node] = (),
+    patience: float = 1.0,
+    record: Callable[..., Any] = lambda *_, **__: None,
+) -> tuple[Lab, Server]:
+    """A lab in which one service listens, and these other nodes are. Raises TopologyError and LabError."""
+    service = lab_file.service(name).judged_as(None)
+    if not service.command and IMAGES not in backend.can:
+        raise TopologyError(
+            f'service "{name}" has no command in {lab_file.path.name}: its image brings it, so it needs Docker'
+        )
+    networks = [Network(n, lab_file.networks[n]) for n in service.networks]
+    node = Node(name, service.networks, service.aliases, lab_file.path.resolve())
+    lab = await backend.lab(networks, [node, *others])
+    server = Server(name, service, name, lab, lab_file.root, patience, record)
+    try:
+        await server.start()
+    except NotReady as exc:
+        raise LabError(str(exc)) from None
+    return lab, server
+
+
 async def to_service(name: str, on: str, compose: Path | None, patience: float) -> int:
     """Start a service of the compose file on a node, and talk to it from another. Returns the client's exit status."""
     lab_file = topology.read(compose or topology.find(Path.cwd()))
     service = lab_file.service(name).judged_as(None)
     if on == "joined":
         return through_client(lab_file, service)
-    if not service.command and on != "docker":
-        raise TopologyError(
-            f'service "{name}" has no command in {lab_file.path.name}: its image brings it, so it needs Docker'
-        )
     backend, _ = await player.choose(on)
     try:
-        networks = [Network(n, lab_file.networks[n]) for n in service.networks]
         beside = service.protocol == "unix"
-        nodes = [Node(name, service.networks, service.aliases, lab_file.path.resolve())]
-        if not beside:
-            nodes.append(Node(YOU, lab_file.client_networks or service.networks))
-        lab = await backend.lab(networks, nodes)
-        server = Server(name, service, name, lab, lab_file.root, patience, _tell)
-        try:
-            await server.start()
-        except NotReady as exc:
-            raise LabError(str(exc)) from None
+        you = [] if beside else [Node(YOU, lab_file.client_networks or service.networks)]
+        lab, server = await started(backend, lab_file, name, you, patience, _tell)
         address = service.path if beside else f"{server.address}:{server.port}"
         print(
             f"{name} listens on {address} (backend {backend.name}); you are {'on its host' if beside else lab.address(YOU)}",

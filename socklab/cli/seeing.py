@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from socklab.history import Event
     from socklab.scenario import Scenario
-    from socklab.topology import Topology
+    from socklab.topology import Service, Topology
 
 
 def add_parsers(commands: Any) -> None:
@@ -124,7 +124,10 @@ def add_parsers(commands: Any) -> None:
         help="where your client shall connect (default: a free port of 127.0.0.1)",
     )
     record.add_argument(
-        "--contract", choices=tuple(CONTRACTS), metavar="CONTRACT", help="how HOST:PORT speaks: echo or chat"
+        "--contract",
+        choices=tuple(CONTRACTS),
+        metavar="CONTRACT",
+        help="how HOST:PORT speaks: " + ", ".join(CONTRACTS),
     )
     record.add_argument("--once", action="store_true", help="end when all who came have gone, not at Ctrl-C")
     record.add_argument(
@@ -366,100 +369,89 @@ async def _record_there(arguments: argparse.Namespace) -> int:
     import asyncio
     import signal
 
-    from socklab import conductor, player, recorded, saved, terminal, topology
-    from socklab.backends import LabError, Network, Node
+    from socklab import conductor, player, record, recorded, saved, talk, terminal, topology
     from socklab.conductor import Options
-    from socklab.matching import DATAGRAM
-    from socklab.record import Recorder
-    from socklab.servers import NotReady, Server
 
-    host, _, port = arguments.to.rpartition(":")
-    compose = None if host else compose_of(arguments)
-    backend = None
+    backend, lab_file = None, None
     try:
-        if compose is not None:
-            lab_file = topology.read(compose)
-            service = lab_file.service(arguments.to).judged_as(None)
-            backend = player.backend("process")
-            if await backend.probe() is not None or not service.command:
-                raise topology.TopologyError(
-                    f'"{arguments.to}" cannot be started here; start it, and name it as HOST:PORT'
-                )
-            lab = await backend.lab(
-                [Network(n, True) for n in service.networks], [Node(arguments.to, service.networks)]
-            )
-            server = Server(
-                arguments.to, service, arguments.to, lab, lab_file.root, 1.0, lambda *_, **__: None
-            )
-            try:
-                await server.start()
-            except NotReady as exc:
-                raise LabError(str(exc)) from None
-            to, name = (server.address, int(server.port or 0)), service.name
+        if ":" in arguments.to:
+            service, to = _running_service(arguments)
         else:
-            contract = CONTRACTS.get(arguments.contract or "")
-            if contract is None:
-                raise topology.TopologyError(
-                    f"--to {arguments.to} says nothing of how it speaks: add --contract chat, or echo"
-                )
-            if not port.isdigit() or not 0 < int(port) < 65536:
-                raise topology.TopologyError(f'"{arguments.to}" is no HOST:PORT, such as 127.0.0.1:6001')
-            service = topology.Topology.of_guest(contract, (), _guest(), int(port), contract.model).service(
-                contract.model
-            )
-            to, name = (host.strip("[]"), int(port)), contract.model
-        if service.framing == DATAGRAM or service.protocol != "tcp":
+            lab_file = topology.read(compose_of(arguments))
+            service = lab_file.service(arguments.to).judged_as(None)
+            _can_be_recorded(service)
+            backend = player.backend("process")
+            _, server = await talk.started(backend, lab_file, service.name)
+            to = (server.address, int(server.port or 0))
+        _can_be_recorded(service)
+        udp = service.protocol == "udp"
+        if udp and arguments.once:
             raise topology.TopologyError(
-                f"{name} speaks {service.protocol.upper()}; only TCP can be recorded"
+                "--once goes with TCP: over UDP nobody knows when a client has gone; Ctrl-C ends it"
             )
         where, _, number = arguments.listen.rpartition(":")
         try:
-            recorder = Recorder(where.strip("[]") or "127.0.0.1", int(number), to, _said)
+            at = (where.strip("[]") or "127.0.0.1", int(number))
+            make = record.DatagramRecorder if udp else record.StreamRecorder
+            recorder: record.Recorder = make(at, to, _said)
         except (OSError, ValueError, OverflowError) as exc:
             raise topology.TopologyError(
                 f"--listen {arguments.listen}: {getattr(exc, 'strerror', None) or 'is no [HOST:]PORT'}"
             ) from None
-        shown = f"{where or '127.0.0.1'} {recorder.port}"
-        print(f"connect to {shown} (nc {shown}); Ctrl-C ends and writes {arguments.path}", flush=True)
+        shown = f"{at[0]} {recorder.listener.getsockname()[1]}"
+        print(
+            f"connect to {shown} (nc {'-u ' if udp else ''}{shown}); Ctrl-C ends and writes {arguments.path}",
+            flush=True,
+        )
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
         for each in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(each, stop.set)
-        running = asyncio.ensure_future(recorder.run())
-        until = [
-            asyncio.ensure_future(stop.wait()),
-            *([asyncio.ensure_future(recorder.ended.wait())] if arguments.once else []),
-        ]
-        await asyncio.wait(until, return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, *until):
-            task.cancel()
-        moments = list(recorder.moments)  # what we do to those who are still there is no part of it
-        await asyncio.gather(running, *until, return_exceptions=True)
+            asyncio.get_running_loop().add_signal_handler(each, stop.set)
+        moments = await record.moments_of(recorder, arguments.once, stop)
         if not moments:
-            terminal.error("nobody connected, so there is nothing to write")
+            terminal.error(f"nobody {'sent anything' if udp else 'connected'}, so there is nothing to write")
             return USAGE
-        text = recorded.scenario(saved.title_of(arguments.path), name, service.framing, moments)
+        text = recorded.scenario(saved.title_of(arguments.path), service.name, service.framing, moments)
         scenario = saved.save(arguments.path, text)
         print(f"{arguments.path}: {sum(1 for _ in scenario.walk())} steps")
-        if compose is None:
+        if lab_file is None or backend is None:
             return OK
-        result = await conductor.play(scenario, lab_file, backend or player.backend("process"), Options())
+        result = await conductor.play(scenario, lab_file, backend, Options())
         print(*terminal.result_lines(result), sep="\n")
-        return 0 if result.verdict.value == "pass" else 1
+        return OK if result.verdict.value == "pass" else FAILED
     finally:
         if backend is not None:
             await backend.close()
 
 
-def _guest() -> Any:
-    from socklab.guest import Guest
+def _can_be_recorded(service: Service) -> None:
+    from socklab.topology import TopologyError
 
-    return Guest(Path.cwd())
+    if service.protocol not in ("tcp", "udp"):
+        raise TopologyError(
+            f"{service.name} speaks {service.protocol.upper()}; only TCP and UDP can be recorded"
+        )
+
+
+def _running_service(arguments: argparse.Namespace) -> tuple[Service, tuple[str, int]]:
+    """A server that runs already, as the model of its contract, and where it is."""
+    from socklab.guest import Guest
+    from socklab.topology import Topology, TopologyError
+
+    host, _, port = arguments.to.rpartition(":")
+    contract = CONTRACTS.get(arguments.contract or "")
+    if contract is None:
+        raise TopologyError(
+            f"--to {arguments.to} says nothing of how it speaks: add --contract, one of {', '.join(CONTRACTS)}"
+        )
+    if not port.isdigit() or not 0 < int(port) < 65536:
+        raise TopologyError(f'"{arguments.to}" is no HOST:PORT, such as 127.0.0.1:6001')
+    guest = Topology.of_guest(contract, (), Guest(Path.cwd()), int(port), contract.model)
+    return guest.service(contract.model), (host.strip("[]"), int(port))
 
 
 def _said(moment: Any) -> None:
     """The session as it goes on."""
     from socklab.matching import shown
 
-    way = {"got": "←", "eof": "←", "reset": "←"}.get(moment.kind, "→")
+    way = {"got": "←", "eof": "←", "reset": "←", "refused": "←"}.get(moment.kind, "→")
     print(f"{moment.who} {way} {shown(moment.data) if moment.data else moment.kind}", flush=True)

@@ -53,6 +53,11 @@ class Session:
         made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return made
 
+    def until(self, text: str) -> None:
+        """Until it has told this."""
+        assert self.process.stdout is not None
+        assert any(line.strip() == text for line in self.process.stdout)
+
     def end(self, interrupt: bool = True) -> tuple[int, str]:
         if interrupt:
             self.process.send_signal(signal.SIGINT)
@@ -164,6 +169,92 @@ def test_a_megabyte_goes_through_whole(session: Callable[..., Session]) -> None:
     assert not recorded.file.exists()
 
 
+class Peer:
+    """A UDP client of a recorded session."""
+
+    def __init__(self, session: Session) -> None:
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.settimeout(10)
+        self.socket.connect(("127.0.0.1", session.port))
+
+    def says(self, *datagrams: bytes) -> None:
+        for datagram in datagrams:
+            self.socket.send(datagram)
+
+    def hears(self, *datagrams: bytes) -> None:
+        assert [self.socket.recv(65536) for _ in datagrams] == list(datagrams)
+
+
+@pytest.fixture
+def peer() -> Iterator[Callable[[Session], Peer]]:
+    made: list[Peer] = []
+
+    def come(session: Session) -> Peer:
+        made.append(Peer(session))
+        return made[-1]
+
+    yield come
+    for each in made:
+        each.socket.close()
+
+
+def test_datagrams_are_kept_one_by_one(
+    session: Callable[..., Session], peer: Callable[[Session], Peer]
+) -> None:
+    """Also empty ones, large ones, and what is no text."""
+    recorded = session("udp-echo")
+    alice, bob = peer(recorded), peer(recorded)
+    for datagram in (b"hello", b"", b"two\nlines\n", b"\xff\x00{n}", b"x" * 9000):
+        alice.says(datagram)
+        alice.hears(datagram)
+    bob.says(b"one", b"two")
+    bob.hears(b"one", b"two")
+
+    status, text = recorded.end()
+    assert status == 0, text
+    written = recorded.file.read_text()
+    assert written.count("- send: {alice") == 5
+    assert '- send: {alice: {bytes: ""}}' in written
+    assert "- expect: {bob: {exactly: sent}}" in written
+    assert "pass  " in text
+
+
+def test_what_a_registry_fans_out_is_expected_of_each_who_got_it(
+    session: Callable[..., Session], peer: Callable[[Session], Peer]
+) -> None:
+    recorded = session("udp-registry")
+    alice, bob = peer(recorded), peer(recorded)
+    for each, answer in ((alice, b"1 here"), (bob, b"2 here")):
+        each.says(b"#REG")
+        assert each.socket.recv(65536).endswith(answer)
+    bob.says(b"first")
+    assert alice.socket.recv(65536).endswith(b"first")
+    bob.socket.recv(65536)
+    alice.says(b"second")
+    assert bob.socket.recv(65536).endswith(b"second")
+
+    status, text = recorded.end()
+    assert status == 0, text
+    written = recorded.file.read_text()
+    assert re.search(r"expect: .*alice: \S*first.*\n.*second", written), written
+    assert "pass  " in text
+
+
+def test_a_server_that_is_not_there_is_written_down_as_one(
+    session: Callable[..., Session], peer: Callable[[Session], Peer]
+) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    recorded = session(f"127.0.0.1:{port}", "--contract", "udp-echo")
+    peer(recorded).says(b"anybody?")
+    recorded.until("alice ← refused")
+
+    status, text = recorded.end()
+    assert status == 0, text
+    assert "- expect: {alice: {error: refused}}" in recorded.file.read_text()
+
+
 def test_what_differs_from_play_to_play_is_expected_loosely() -> None:
     text = scenario(
         "t",
@@ -213,11 +304,12 @@ def test_any_bytes_can_be_written_down(framing: str) -> None:
         (["there.scenario.yaml", "--to", "chat"], "there.scenario.yaml: is there already; name another file"),
         (
             ["x.scenario.yaml", "--to", "127.0.0.1:9"],
-            "--to 127.0.0.1:9 says nothing of how it speaks: add --contract chat, or echo",
+            "--to 127.0.0.1:9 says nothing of how it speaks: add --contract, one of",
         ),
         (["x.scenario.yaml", "--to", "chta"], 'no service "chta"'),
         (["x.scenario.yaml", "--to", "chat", "--listen", "x"], "--listen x: is no [HOST:]PORT"),
-        (["x.scenario.yaml", "--to", "udp-echo"], "udp-echo speaks UDP; only TCP can be recorded"),
+        (["x.scenario.yaml", "--to", "echo-unix"], "echo-unix speaks UNIX; only TCP and UDP can be recorded"),
+        (["x.scenario.yaml", "--to", "udp-echo", "--once"], "--once goes with TCP"),
     ],
 )
 def test_what_cannot_be_recorded_is_said_in_one_line(tmp_path: Path, words: list[str], message: str) -> None:
