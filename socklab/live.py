@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -72,6 +73,38 @@ class Feed:
                 await asyncio.wait_for(self._more.wait(), rest)
             except TimeoutError:
                 yield None
+
+
+class Turns:
+    """A backend for whoever plays. One that others want as well (`joined`) is held only while somebody does."""
+
+    def __init__(self, choose: Callable[[], Awaitable[Backend]], held: bool) -> None:
+        self._choose = choose
+        self._held = held
+        self._backend: Backend | None = None
+        self._users = 0
+        self._one_at_a_time = asyncio.Lock()
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Backend]:
+        """Raises Unavailable."""
+        async with self._one_at_a_time:
+            if self._backend is None:
+                self._backend = await self._choose()
+            backend = self._backend
+            self._users += 1
+        try:
+            yield backend
+        finally:
+            self._users -= 1
+            if not self._users and not self._held:
+                await self.close()
+
+    async def close(self) -> None:
+        async with self._one_at_a_time:
+            if self._backend is not None and not self._users:
+                await self._backend.close()
+                self._backend = None
 
 
 @dataclass
@@ -142,8 +175,8 @@ class Watched:
 class Stage:
     """All plays of one server of pages."""
 
-    def __init__(self, backend: Backend, options: Options, at_once: int) -> None:
-        self.backend = backend
+    def __init__(self, backend: Turns, options: Options, at_once: int) -> None:
+        self._backend = backend
         self.options = options
         self.plays: dict[str, Watched] = {}
         self.board = Feed()
@@ -183,34 +216,36 @@ class Stage:
         task.add_done_callback(self._tasks.discard)
 
     async def _until_ended(self, watched: Watched, going: Coroutine[Any, Any, Result]) -> None:
+        reason = "it was broken off"
         try:
             watched.result = await going
+        except LabError as exc:
+            reason = str(exc)
         finally:
             if watched.result is None:
-                watched.result = Result(
-                    watched.scenario, self.backend.name, Verdict.ERROR, "it was broken off"
-                )
+                watched.result = Result(watched.scenario, "", Verdict.ERROR, reason)
             watched.begun.set()
             watched.flush()
             watched.feed.end()
             self._tell(watched)
 
     async def _play(self, watched: Watched, topology: Topology) -> Result:
-        async with self._gate:
-            return await conductor.play(watched.scenario, topology, self.backend, self._options(watched))
+        async with self._gate, self._backend() as backend:
+            return await conductor.play(watched.scenario, topology, backend, self._options(watched))
 
     async def _stand(self, watched: Watched, topology: Topology) -> Result:
-        session = Session(watched.scenario, topology, self.backend, self._options(watched))
-        if result := await session.begin():
+        async with self._backend() as backend:
+            session = Session(watched.scenario, topology, backend, self._options(watched))
+            if result := await session.begin():
+                return result
+            watched.session, watched.events = session, session.history.events
+            watched.begun.set()
+            try:
+                await self._deserted(watched)
+            finally:
+                watched.session = None
+                result = await session.end()
             return result
-        watched.session, watched.events = session, session.history.events
-        watched.begun.set()
-        try:
-            await self._deserted(watched)
-        finally:
-            watched.session = None
-            result = await session.end()
-        return result
 
     async def _deserted(self, watched: Watched) -> None:
         """Until somebody ends it, or nobody has looked at it for long."""
@@ -240,4 +275,5 @@ class Stage:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._backend.close()
         self.board.end()

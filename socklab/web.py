@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
@@ -159,23 +159,20 @@ class Pages:
     def __init__(
         self,
         playable: Sequence[Playable],
-        stage: Callable[[], Awaitable[Stage]],
+        stage: Stage,
         topology: Topology | None = None,
     ) -> None:
         """`topology`: the compose file whose services can be played with by hand."""
         self.playable = {each.id: each for each in playable}
         self.topology = topology
-        self._make_stage = stage
-        self.stage: Stage
+        self.stage = stage
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        self.stage = await self._make_stage()
         try:
             yield
         finally:
             await self.stage.close()
-            await self.stage.backend.close()
 
     def app(self, hosts: Sequence[str], token: str = "") -> ASGIApp:
         routes = [

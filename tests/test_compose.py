@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NEEDED = ("Dockerfile", ".dockerignore", "docker-compose.yml", "services", "clients", "socklab", "scenarios")
 PROJECT = f"socklab-test-{os.getpid()}"
 NOBODY = 65534
+TOKEN = "for-the-tests"
 
 STRANGER = """
 import json, socket
@@ -45,12 +47,16 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     if os.geteuid() == 0:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, NOBODY, NOBODY)
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setenv("SOCKLAB_TOKEN", TOKEN)
+    monkeypatch.setenv("SOCKLAB_PAGE", "0")  # any port that is free
     try:
         compose(folder, "up", "--detach", limit=400)
         docker("wait", compose(folder, "ps", "--all", "--quiet", "conductor").stdout.strip(), limit=300)
         yield folder
     finally:
         compose(folder, "--profile", "experiments", "down", "--volumes", "--timeout", "1", "--rmi", "local")
+        monkeypatch.undo()
 
 
 def compose(
@@ -113,6 +119,49 @@ def test_some_are_played_while_the_lab_is_up(clone: Path) -> None:
     assert play.returncode == 0, out + err
     assert said == "dropped\n"
     assert "0 failed" in out
+
+
+@pytest.mark.timeout(300)
+def test_the_page_plays_and_is_played_by_hand(clone: Path) -> None:
+    """Published for this machine alone, and for whoever knows the token; in turns with the conductor."""
+    host, _, port = compose(clone, "port", "page", "8071").stdout.strip().rpartition(":")
+    assert host == "127.0.0.1"
+
+    def ask(
+        method: str, path: str, body: object = None, cookie: str = f"socklab-token={TOKEN}"
+    ) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(host, int(port), timeout=60)
+        connection.request(method, path, json.dumps(body), {"Cookie": cookie})
+        answer = connection.getresponse()
+        text = answer.read().decode()
+        connection.close()
+        return answer.status, text
+
+    assert ask("GET", "/", cookie="")[0] == 401
+    assert ask("GET", "/scenarios", cookie="socklab-token=guess")[0] == 401
+    scenarios = json.loads(ask("GET", "/scenarios")[1])
+    asked = next(s["id"] for s in scenarios if s["label"] == "everyone-hears-a-line[chat]")
+    play = json.loads(ask("POST", "/plays", {"scenario": asked})[1])["id"]
+    marks = ask("GET", f"/plays/{play}/marks")[1]  # to its end
+    assert '"verdict":"pass"' in marks, marks[-2000:]
+
+    lab = json.loads(ask("POST", "/plays", {"service": "chat"})[1])["id"]
+    steps = (
+        "connect: everyone",
+        "cut: {between: [alice, server]}",
+        "send: {bob: hello}",
+        "quiet: {alice: 100ms}",
+    )
+    for step in (*steps, "heal: all", "expect: {alice: hello}"):
+        assert ask("POST", f"/plays/{lab}/steps", {"step": step}) == (200, '{"failure":null}')
+    status, text = ask("POST", f"/plays/{lab}/steps", {"step": "kill: server"})
+    assert (status, "containers that are not ours" in text) == (409, True)
+    status, text = ask("POST", f"/plays/{lab}/end")
+    ask("GET", f"/plays/{lab}/marks")
+    done = compose(
+        clone, "run", "--rm", "-T", "conductor", "play", "scenarios/chat/everyone-hears-a-line.yaml", "-q"
+    )
+    assert "0 failed on joined" in done.stdout
 
 
 @pytest.mark.timeout(300)

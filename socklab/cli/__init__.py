@@ -227,9 +227,12 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
         story = arguments.verbose or (len(selection.scenarios) == 1 and not arguments.quiet)
         screen = None
         if terminal.animated(sys.stdout) and not arguments.quiet and not arguments.json:
-            from socklab.screen import Screen
-
-            screen = Screen()
+            try:
+                from socklab.screen import Screen
+            except ImportError:
+                pass  # rich is not here, so there are plain lines
+            else:
+                screen = Screen()
         plays = player.play_all(
             selection.scenarios, backend, options, arguments.jobs, screen.watch if screen else None
         )

@@ -24,6 +24,7 @@ from socklab.contracts import CONTRACTS
 if TYPE_CHECKING:
     from types import FrameType
 
+    from socklab.backends import Backend
     from socklab.history import Event
     from socklab.scenario import Scenario
     from socklab.topology import Service, Topology
@@ -69,7 +70,7 @@ def add_parsers(commands: Any) -> None:
         "--listen",
         default="127.0.0.1",
         metavar="ADDRESS",
-        help="on which address (default: 127.0.0.1); on another than loopback a token is asked for",
+        help="on which address (default: 127.0.0.1); on another than loopback a token is asked for ($SOCKLAB_TOKEN, or one that is made up)",
     )
     serve.add_argument(
         "--runs",
@@ -237,6 +238,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> int:
+    import os
     import secrets
     import socket
 
@@ -245,10 +247,11 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     from socklab import player, terminal, topology, web
     from socklab.backends import LabError
     from socklab.conductor import Options
-    from socklab.live import Stage
+    from socklab.live import Stage, Turns
 
+    shared = arguments.on == "joined"  # a conductor may want it as well
     try:
-        backend, instead = await player.choose(arguments.on)
+        backend, instead = (player.backend("joined"), "") if shared else await player.choose(arguments.on)
     except LabError as exc:
         terminal.error(str(exc))
         return BROKEN
@@ -256,8 +259,8 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
         terminal.error(f"playing on {backend.name}, without network faults: {instead}")
     options = Options(patience=arguments.patience, runs=arguments.runs)
 
-    async def stage() -> Stage:
-        return Stage(backend, options, player.at_once(backend))
+    async def choose() -> Backend:
+        return (await player.choose(arguments.on))[0] if shared else backend
 
     six = ":" in arguments.listen
     listener = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
@@ -273,14 +276,17 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
         )
         return USAGE
     local = arguments.listen in ("127.0.0.1", "::1", "localhost")
-    token = "" if local else secrets.token_urlsafe(16)
+    token = "" if local else os.environ.get("SOCKLAB_TOKEN") or secrets.token_urlsafe(16)
     try:
         lab_file = topology.read(compose_of(arguments))
     except topology.TopologyError:
         lab_file = None  # then scenarios can be played by hand, and no other service
+    stage = Stage(Turns(choose, held=not shared), options, player.at_once(backend))
     pages = web.Pages(playable, stage, lab_file)
     app = pages.app(("127.0.0.1", "localhost", "::1") if local else (), token)
-    name = f"[{arguments.listen}]" if six else arguments.listen
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(arguments.listen) or (
+        f"[{arguments.listen}]" if six else arguments.listen
+    )
     print(f"http://{name}:{listener.getsockname()[1]}/{'?token=' + token if token else ''}", flush=True)
 
     class Server(uvicorn.Server):
