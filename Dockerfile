@@ -24,7 +24,7 @@ CMD ["python", "-I", "-S", "node.py", "clients/agent.py"]
 
 # The project itself is mounted at /lab, and whoever owns it there is who the conductor becomes, so that runs/ is theirs.
 FROM ${PYTHON_IMAGE} AS conductor
-RUN pip install --quiet --no-cache-dir 'pyyaml>=6.0.2' 'rich>=14' 'starlette>=1.0' 'uvicorn>=0.40'
+RUN pip install --quiet --no-cache-dir 'pyyaml>=6.0.2' 'rich>=14' 'starlette>=1.0' 'uvicorn>=0.40' 'httptools>=0.6'
 WORKDIR /lab
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 ENTRYPOINT ["sh", "-c", "exec setpriv --reuid=$(stat -c %u /lab) --regid=$(stat -c %g /lab) --clear-groups --bounding-set=-all python -m socklab \"$@\"", "socklab"]

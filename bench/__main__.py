@@ -174,6 +174,12 @@ def docker() -> None:
     bench_docker.main()
 
 
+def viewers() -> None:
+    from bench import viewers as bench_viewers
+
+    bench_viewers.main()
+
+
 BENCHES: dict[str, Callable[[], None]] = {
     "start": start,
     "agent": agent,
@@ -182,6 +188,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "step": step,
     "chat": chat,
     "library": library,
+    "viewers": viewers,
     "docker": docker,
 }
 

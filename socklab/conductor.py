@@ -90,6 +90,8 @@ class Options:
     capture: bool = True
     """Leave the packets of a run beside its history."""
     on_event: Callable[[Event], None] | None = None
+    on_history: Callable[[History], None] | None = None
+    """Told when the file of a play's history has been made: for a play that is played again, once more."""
 
 
 def check(scenario: Scenario, topology: Topology) -> None:
@@ -396,6 +398,8 @@ class Play:
                 raise LabError(
                     f"{folder}/history.jsonl: cannot be written: {exc.strerror}; name another place with --runs, or --no-runs"
                 ) from None
+            if self.options.on_history:
+                self.options.on_history(self.history)
             return
         raise LabError(f"{self.options.runs}: too many runs of {name} in this second")
 

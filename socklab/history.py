@@ -80,6 +80,7 @@ class History:
     def __init__(self, path: Path | None = None) -> None:
         """Raises OSError when the file cannot be made."""
         self.events: list[Event] = []
+        self.path = path
         self.write_error: OSError | None = None
         self._file = path.open("w", encoding="utf-8", errors="surrogateescape") if path else None
 
@@ -89,6 +90,14 @@ class History:
         if self._file:
             try:
                 self._file.write(event.to_json() + "\n")
+            except OSError as exc:
+                self.write_error = self.write_error or exc
+
+    def flush(self) -> None:
+        """What has been added so far can be read in the file."""
+        if self._file:
+            try:
+                self._file.flush()
             except OSError as exc:
                 self.write_error = self.write_error or exc
 

@@ -1,32 +1,32 @@
 """Plays that are watched while they go on: each is a list of batches of marks, which any number of viewers read at their own pace.
 
-    conductor ── on_event ──▶ Watched ── Drawing.feed ──▶ batches ◀── read from any place on ── viewers
+    conductor ── history.jsonl ──▶ a process that draws (drawer.py) ──▶ batches ◀── read from any place on ── viewers
 
-A viewer has no queue: it knows how far it has read, so one that stalls costs nothing, and one that comes again misses nothing.
+A viewer has no queue: it knows how far it has read, so one that stalls costs nothing, and one that comes again misses nothing. Drawing
+in a process of its own takes no time from the play.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from socklab import conductor, page
+from socklab import conductor
 from socklab.backends import Backend, LabError
 from socklab.conductor import Options
-from socklab.diagram import Drawing, Mark
-from socklab.history import Event
+from socklab.history import Event, History
 from socklab.scenario import Scenario
 from socklab.session import Session
 from socklab.topology import Topology
 from socklab.verdict import Result, Verdict
 
-TOGETHER = (
-    0.02  # seconds for which events are gathered: what is seen is not sooner than a frame or two anyway
-)
+TOGETHER = 0.03  # seconds for which events are gathered: nobody sees what is quicker
+LAST = 5.0  # seconds for the last of a play to be drawn
 KEPT = 50  # plays that have ended and can still be looked at
 BY_HAND = 8  # labs that stand for somebody to play in by hand, at most
 IDLE = 600.0  # seconds after which such a lab ends when nobody looks at it
@@ -107,6 +107,65 @@ class Turns:
                 self._backend = None
 
 
+class Drawer:
+    """The process that draws (socklab/drawer.py), and where what it draws goes."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._feeds: dict[str, Feed] = {}
+        self._ended: dict[str, asyncio.Event] = {}
+        self._reading: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        pipe = asyncio.subprocess.PIPE
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "socklab.drawer", stdin=pipe, stdout=pipe, limit=1 << 30
+        )
+        self._reading = asyncio.ensure_future(self._read())
+
+    def begin(self, watched: Watched) -> None:
+        self._feeds[watched.id] = watched.feed
+        self._ended[watched.id] = asyncio.Event()
+
+    def order(self, id_: str, what: str, argument: str = "") -> None:
+        if (
+            self._process is not None
+            and self._process.stdin is not None
+            and not self._process.stdin.is_closing()
+        ):
+            self._process.stdin.write(json.dumps([id_, what, argument]).encode() + b"\n")
+
+    async def end(self, id_: str) -> None:
+        """Until all of a play is drawn that has been written."""
+        self.order(id_, "end")
+        if self._reading is not None and not self._reading.done():
+            try:
+                await asyncio.wait_for(self._ended[id_].wait(), LAST)
+            except TimeoutError:
+                pass  # it is drawn in report.html
+        del self._feeds[id_], self._ended[id_]
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        while line := await self._process.stdout.readline():
+            id_, _, text = line.decode().rstrip("\n").partition("\t")
+            if text and id_ in self._feeds:
+                self._feeds[id_].add(text)
+            elif id_ in self._ended:
+                self._ended[id_].set()
+        for ended in self._ended.values():
+            ended.set()
+
+    async def close(self) -> None:
+        """Its input ends, and so does it."""
+        if self._process is not None and self._process.stdin is not None:
+            self._process.stdin.close()
+            await self._process.wait()
+        if self._reading is not None:
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+
 @dataclass
 class Watched:
     """One play."""
@@ -126,32 +185,26 @@ class Watched:
     over: asyncio.Event = field(default_factory=asyncio.Event)
     rest: list[str] = field(default_factory=list)
     """Of a scenario that is played by hand, the steps that are still to come."""
-    _drawing: Drawing = field(default_factory=Drawing)
-    _pending: dict[str, Mark] = field(default_factory=dict)
-    _flushing: bool = False
-    _seen: int = 0
+    _history: History | None = None
+    _waits: bool = False
 
-    def see(self, event: Event) -> None:
-        if event.kind == "play" and self._seen:
-            # A race is played again: what is watched from here on is another play.
-            self.feed.add("null")
-            self._drawing = Drawing()
-            self._pending.clear()
-            self._seen = 0
-        self._seen += 1
-        if self._seen > page.MOST and event.kind != "verdict":
-            return
-        for mark in self._drawing.feed(event):
-            self._pending[mark["id"]] = mark
-        if not self._flushing:
-            self._flushing = True
-            asyncio.get_running_loop().call_later(TOGETHER, self.flush)
+    def opened(self, history: History, drawer: Drawer) -> None:
+        """A play begins; after a race it is played again, and what is watched from here on is another."""
+        self._history = history
+        assert history.path is not None
+        drawer.order(self.id, "draw", str(history.path))
 
-    def flush(self) -> None:
-        self._flushing = False
-        if self._pending:
-            self.feed.add(json.dumps(list(self._pending.values()), ensure_ascii=True, separators=(",", ":")))
-            self._pending.clear()
+    def see(self, event: Event, drawer: Drawer) -> None:
+        """Have what has happened drawn soon if somebody looks, and no oftener than anybody can see."""
+        if self.feed.viewers and not self._waits:
+            self._waits = True
+            asyncio.get_running_loop().call_later(TOGETHER, self.draw, drawer)
+
+    def draw(self, drawer: Drawer) -> None:
+        self._waits = False
+        if self._history is not None and self.result is None:
+            self._history.flush()
+            drawer.order(self.id, "more")
 
     @property
     def state(self) -> dict[str, Any]:
@@ -181,9 +234,13 @@ class Stage:
         self.plays: dict[str, Watched] = {}
         self.board = Feed()
         """The state of each play, whenever it changes."""
+        self._drawer = Drawer()
         self._gate = asyncio.Semaphore(at_once)
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
+
+    async def start(self) -> None:
+        await self._drawer.start()
 
     def begin(self, scenario: Scenario, topology: Topology) -> Watched:
         """Play a scenario."""
@@ -205,6 +262,7 @@ class Stage:
         self._count += 1
         watched = Watched(str(self._count), scenario)
         self.plays[watched.id] = watched
+        self._drawer.begin(watched)
         for id_ in [w.id for w in self.plays.values() if w.result is not None][:-KEPT]:
             del self.plays[id_]
         return watched
@@ -225,7 +283,7 @@ class Stage:
             if watched.result is None:
                 watched.result = Result(watched.scenario, "", Verdict.ERROR, reason)
             watched.begun.set()
-            watched.flush()
+            await self._drawer.end(watched.id)
             watched.feed.end()
             self._tell(watched)
 
@@ -258,10 +316,18 @@ class Stage:
                 idle = 0.0 if watched.feed.viewers else idle + _BEAT
 
     def _options(self, watched: Watched) -> Options:
-        return replace(self.options, on_event=watched.see)
+        return replace(
+            self.options,
+            on_event=lambda event: watched.see(event, self._drawer),
+            on_history=lambda history: watched.opened(history, self._drawer),
+        )
 
     def _tell(self, watched: Watched) -> None:
         self.board.add(json.dumps(watched.state, ensure_ascii=True))
+
+    def look(self, watched: Watched) -> None:
+        """Somebody comes who wants to see what has happened so far."""
+        watched.draw(self._drawer)
 
     def leave(self) -> None:
         """Send all viewers away, and end what they wait for."""
@@ -276,4 +342,5 @@ class Stage:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._backend.close()
+        await self._drawer.close()
         self.board.end()

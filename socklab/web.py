@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
@@ -113,13 +113,16 @@ class Guard:
 class Stream(Response):
     """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) of a feed, from a place on."""
 
-    def __init__(self, feed: Feed, after: int) -> None:
+    def __init__(self, feed: Feed, after: int, begun: Callable[[], None] = lambda: None) -> None:
+        """`begun` is called when this is one of the feed's viewers."""
         self.feed = feed
+        self.begun = begun
         self.after = after
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.feed.viewers += 1
+        self.begun()
         try:
             await self._stream(receive, send)
         finally:
@@ -169,6 +172,7 @@ class Pages:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        await self.stage.start()
         try:
             yield
         finally:
@@ -347,7 +351,9 @@ class Pages:
 
     async def marks(self, request: Request) -> Response:
         watched = self.stage.plays.get(request.path_params["id"])
-        return self._missing() if watched is None else Stream(watched.feed, self._after(request))
+        if watched is None:
+            return self._missing()
+        return Stream(watched.feed, self._after(request), lambda: self.stage.look(watched))
 
     async def report(self, request: Request) -> Response:
         """The page that the run has left."""
