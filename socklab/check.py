@@ -23,13 +23,13 @@ from socklab.backends.outside import Outside
 from socklab.conductor import LONG_GAP, Options
 from socklab.contracts import ITERATIVE, Contract
 from socklab.guest import THREADS, Guest
+from socklab.places import LIBRARY
 from socklab.report import Item, Report, item
 from socklab.scenario import Scenario
 from socklab.topology import Topology
 from socklab.topology import read as read_topology
 from socklab.verdict import Result, Verdict
 
-LIBRARY = Path(__file__).resolve().parent.parent / "scenarios"
 SMALL_BYTES, SMALL_CONNECTIONS = 1 << 20, 12
 """What a scenario may send, and how often it may connect, to be played at somebody else's machine."""
 

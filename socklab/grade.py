@@ -22,10 +22,11 @@ from xml.etree import ElementTree
 
 from socklab import check, player, report
 from socklab.backends import NETWORKS, Backend, CannotStart, LabError, Network, Node
-from socklab.check import LIBRARY, Order
+from socklab.check import Order
 from socklab.conductor import Options
 from socklab.contracts import Contract
 from socklab.guest import FIRST_UID, Cell, Guest, Limits
+from socklab.places import LIBRARY
 from socklab.report import Item, Report
 from socklab.rubric import Rubric
 from socklab.servers import CLEAN_PATH

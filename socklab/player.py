@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from socklab import conductor, topology
+from socklab import conductor, places, topology
 from socklab.backends import Backend, Unavailable
 from socklab.conductor import Options
 from socklab.contracts import CONTRACTS
@@ -62,11 +62,13 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def _meant(path: Path) -> list[Path]:
-    """A path without its ending, or a near miss."""
+    """A path without its ending, the same in the library that socklab brings (`scenarios/…`), or a near miss."""
     for ending in (*ENDINGS, ".scenario.yaml"):
         candidate = path.with_name(path.name + ending)
         if os.path.isfile(candidate):
             return [candidate]
+    if (ours := places.in_library(path)) is not None:
+        return find([ours])
     try:
         there = os.listdir(path.parent)
     except OSError:
@@ -94,7 +96,7 @@ def select(files: Iterable[Path], compose: Path | None = None, service: str | No
     for file in files:
         try:
             scenarios = load(file)
-            where = compose or topology.find(file)
+            where = compose or topology.find_or_ours(file)
             if where not in read:
                 read[where] = topology.read(where)
             if service is not None:

@@ -12,10 +12,10 @@ from typing import Any
 
 from socklab import player, standing, topology
 from socklab.backends import IMAGES, NETWORKS, Backend, Lab, LabError, Network, Node
+from socklab.places import CLIENTS
 from socklab.servers import NotReady, Server
 from socklab.topology import TopologyError
 
-CLIENTS = Path(__file__).resolve().parent.parent / "clients"
 YOU = "you"
 
 
@@ -112,7 +112,7 @@ async def started(
 
 async def to_service(name: str, on: str, compose: Path | None, patience: float) -> int:
     """Start a service of the compose file on a node, and talk to it from another. Returns the client's exit status."""
-    lab_file = topology.read(compose or topology.find(Path.cwd()))
+    lab_file = topology.read(compose or topology.find_or_ours(Path.cwd()))
     service = lab_file.service(name).judged_as(None)
     if on == "joined":
         return through_client(lab_file, service)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from socklab import places
 from socklab.history import Event
 from socklab.report import Found, Item, Report
 from socklab.source import cells
@@ -40,7 +41,7 @@ def paint(text: str, code: str, on: bool) -> str:
 def result_lines(result: Result, colour: bool = False, root: Path | None = None) -> list[str]:
     """One line for a play; for a failed one, the five that tell why."""
     scenario = result.scenario
-    path = relative(scenario.path, root)
+    path = places.shown(scenario.path, root)
     variant = f" [{scenario.variant}]" if scenario.variant else ""
     head = f"{paint(f'{result.verdict!s:5}', _COLOURS[result.verdict], colour)} {safe(f'{path}{variant}  {scenario.title}')}"
     if result.verdict is not Verdict.SKIP:
@@ -49,7 +50,7 @@ def result_lines(result: Result, colour: bool = False, root: Path | None = None)
     if result.failure:
         lines += ["      " + line for line in failure_lines(result, root)]
         if result.folder:
-            lines.append(f"      history   socklab show {relative(result.folder, root)}")
+            lines.append(f"      history   socklab show {places.shown(result.folder, root)}")
     elif result.verdict in (Verdict.ERROR, Verdict.SKIP):
         lines += [f"      {line}" for line in result.reason.splitlines()]
     return lines + [f"      note: {note}" for note in result.notes]
@@ -60,15 +61,8 @@ def failure_lines(result: Result, root: Path | None = None) -> list[str]:
     assert result.failure is not None
     lines = result.failure.lines()
     path = str(result.scenario.path)
-    lines[0] = lines[0].replace(path, str(relative(result.scenario.path, root)), 1)
+    lines[0] = lines[0].replace(path, str(places.shown(result.scenario.path, root)), 1)
     return [safe(line) for line in lines]
-
-
-def relative(path: Path, root: Path | None = None) -> Path:
-    try:
-        return path.resolve().relative_to((root or Path.cwd()).resolve())
-    except ValueError:
-        return path
 
 
 def summary(
@@ -222,7 +216,7 @@ def _item_lines(item: Item, colour: bool, verbose: bool) -> Iterator[str]:
         for line in lines:
             yield "          " + (paint(line, "1", colour) if line.startswith("cause") else line)
         if result.folder:
-            yield f"          history   socklab show {relative(result.folder)}"
+            yield f"          history   socklab show {places.shown(result.folder)}"
     elif result.reason:
         yield from (f"          {safe(line)}" for line in result.reason.splitlines())
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 
 import yaml
 
+from socklab import places
 from socklab.contracts import Contract
 from socklab.dialect import CHUNKS
 from socklab.guest import Guest
@@ -160,6 +161,16 @@ def find(start: Path) -> Path:
     raise TopologyError(
         f"no docker-compose.yml in {start if start.is_dir() else start.parent} or above it; name one with --compose FILE"
     )
+
+
+def find_or_ours(start: Path) -> Path:
+    """The same, or where there is none the compose file of the lab that socklab brings. Raises TopologyError."""
+    try:
+        return find(start)
+    except TopologyError:
+        if places.COMPOSE.is_file():
+            return places.COMPOSE
+        raise
 
 
 def read(path: Path, environment: Mapping[str, str] | None = None) -> Topology:

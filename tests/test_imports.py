@@ -14,6 +14,7 @@ PURE = (
     "contracts",
     "dialect",
     "guest",
+    "places",
     "explain",
     "holdings",
     "proposals",

@@ -17,6 +17,7 @@ import os
 import secrets
 import signal
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from typing import Any
 import docker
 from docker.types import IPAMConfig, IPAMPool, LogConfig
 
+from socklab import places
 from socklab.backends import (
     IMAGES,
     IPV6,
@@ -43,7 +45,7 @@ from socklab.backends import (
     Program,
     Unavailable,
 )
-from socklab.backends.embedded import AGENT, LineSplitter
+from socklab.backends.embedded import LineSplitter
 from socklab.backends.engine import (
     ANCHOR,
     BUILD_LIMIT,
@@ -58,9 +60,6 @@ from socklab.backends.engine import (
 from socklab.backends.remote import RemoteNode, docker_frames
 from socklab.backends.stream import Stream
 from socklab.sockets import SocketTable
-
-ROOT = AGENT.parent.parent
-INSIDE = Path(__file__).parent.parent / "inside"
 
 # What a node brings, or what would make a second server of the same service collide with the first.
 _NOT_OURS = [
@@ -166,28 +165,22 @@ class Docker:
 
     async def _node_image(self) -> str:
         """The image of the nodes, built when what is in it has changed."""
-        parts = [
-            ROOT / "Dockerfile",
-            AGENT,
-            Path(__file__).with_name("node.py"),
-            *sorted(INSIDE.glob("*.py")),
-            *sorted(AGENT.parent.glob("*.py")),
-        ]
+        parts = places.image_parts()
         base = os.environ.get("PYTHON_IMAGE", "python:3.13-slim")
         try:
-            digest = hashlib.sha256(base.encode() + b"".join(p.read_bytes() for p in parts)).hexdigest()[:12]
+            content = b"".join(path.read_bytes() for path, _ in parts)
         except OSError as exc:
-            raise LabError(
-                f"{exc.filename}: {exc.strerror}; the docker backend needs a clone of the project"
-            ) from None
-        tag = f"socklab-client:{digest}"
+            raise LabError(f"{exc.filename}: {exc.strerror}; is socklab installed whole?") from None
+        tag = f"socklab-client:{hashlib.sha256(base.encode() + content).hexdigest()[:12]}"
         try:
             await self.engine.call(lambda client: client.inspect_image(tag))
         except NoSuch:
             argv = ["docker", "build", "--quiet", "--target", "client", "--build-arg", f"PYTHON_IMAGE={base}"]
-            await self.engine.command(
-                [*argv, "--tag", tag, str(ROOT)], "the image of the clients does not build"
-            )
+            with tempfile.TemporaryDirectory(prefix="socklab-image-") as context:
+                places.lay_out(parts, Path(context))
+                await self.engine.command(
+                    [*argv, "--tag", tag, context], "the image of the clients does not build"
+                )
         return tag
 
     async def _container(self, name: str, networks: Sequence[str], labels: Mapping[str, str]) -> _Pod:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from socklab.backends import CannotStart, Completed, Inside, LabError, Node, OnLine, Program, sockdiag
+from socklab.places import AGENT
 from socklab.sockets import SocketTable
 
 KEEPER = Path(__file__).with_name("keeper.py")
-AGENT = Path(__file__).resolve().parent.parent.parent / "clients" / "agent.py"
 LONGEST_LINE = 65536  # bytes; a longer one is handed on in pieces
 ADMIN_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _PACKET = 1 << 20

@@ -25,7 +25,7 @@ def lab_options(parser: argparse.ArgumentParser) -> None:
         "--compose",
         type=Path,
         metavar="FILE",
-        help="the compose file (default: found beside the scenario or above it)",
+        help="the compose file (default: found beside the scenario or above it, else the one that socklab brings)",
     )
     parser.add_argument(
         "--patience", type=patience, default=1.0, metavar="X", help="stretch every limit, for slow machines"
@@ -66,7 +66,7 @@ def names(text: str) -> list[str]:
 def compose_of(arguments: argparse.Namespace) -> Path:
     from socklab import topology
 
-    return arguments.compose or topology.find(Path.cwd())
+    return arguments.compose or topology.find_or_ours(Path.cwd())
 
 
 def troubles() -> tuple[type[Exception], ...]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from socklab.cli.common import BROKEN, FAILED, OK, USAGE, lab_options, positive
+from socklab.cli.common import BROKEN, FAILED, OK, USAGE, compose_of, lab_options, positive
 
 COMMANDS = ("check", "grade", "explore", "play")
 """Those that take a program behind `--`."""
@@ -335,7 +335,7 @@ async def _graded(arguments: argparse.Namespace) -> int:
 async def _compared(arguments: argparse.Namespace) -> int:
     from socklab import compare, player, terminal, topology
 
-    where = topology.read(arguments.compose or topology.find(Path.cwd()))
+    where = topology.read(compose_of(arguments))
     services = arguments.services or [name for name in compare.SERVICES if name in where.services]
     if not services:
         raise Usage(f"{where.path}: has none of {', '.join(compare.SERVICES)}; name the services to compare")
@@ -354,7 +354,7 @@ async def _compared(arguments: argparse.Namespace) -> int:
         try:
             compare.plot(rows, arguments.plot)
         except ImportError:
-            raise Usage("--plot needs matplotlib: pip install matplotlib") from None
+            raise Usage("--plot needs matplotlib: pip install 'socklab[plot]'") from None
         except (OSError, ValueError) as exc:
             raise Usage(f"{arguments.plot}: {exc}") from None
     return OK
