@@ -1,14 +1,24 @@
-"""The beginning of a scenario, for somebody who writes their first one."""
+"""The beginning of a scenario (`new`) and of a whole lab (`init`), for somebody who makes their first one.
+
+What `init` writes are the files of `templates/`, which say themselves what they are; `@port@` and the like in them are filled in, and
+`dot-` at the start of a name stands for the dot (so that no tool takes a template for its own configuration).
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
-from socklab.contracts import CONTRACTS
+from socklab import __version__, places
+from socklab.contracts import CATEGORIES, CONTRACTS
 from socklab.player import is_scenario
+from socklab.topology import TopologyError, find, read
 
-ROOT = Path(__file__).resolve().parent.parent
+SERVER = "server"
+"""The service of a lab that `init` makes."""
 _STEPS = {
     "chat": """\
   - connect: everyone
@@ -36,6 +46,18 @@ _STEPS = {
   - expect: {everyone: hello}
 """,
 }
+_WHOLE = (
+    "docker-compose.yml",
+    "Dockerfile",
+    ".dockerignore",
+    "README.md",
+    "scenario.schema.json",
+    "clients",
+    "docs",
+    "scenarios",
+    "services",
+)
+"""What stands beside the engine in a clone, for those who use the lab."""
 
 
 class Refused(Exception):
@@ -43,35 +65,142 @@ class Refused(Exception):
 
 
 def write(path: Path, contract: str) -> Path:
-    """Write the file. Raises Refused."""
+    """Begin a scenario. Raises Refused."""
     if path.suffix not in (".yaml", ".yml"):
         path = path.with_name(path.name + ".yaml")
     if not is_scenario(path.absolute()):
         raise Refused(
             f"{path}: a scenario is a *.yaml under a folder called scenarios/, or a *.scenario.yaml; name it {path.with_suffix('')}.scenario.yaml"
         )
-    title = (
-        path.name.partition(".")[0].replace("-", " ").replace("_", " ").strip().capitalize()
-        or "What it shows"
-    )
-    clients = "[alice]" if contract in ("echo", "udp-echo") else "[alice, bob]"
-    schema = os.path.relpath(ROOT / "scenario.schema.json", path.absolute().parent)
-    text = f"""\
-# yaml-language-server: $schema={schema}
-title: {title}
-about: >-
-  Why it happens, for whoever reads this in a year.
-clauses: [{contract}.1]   # what of the contract it holds; docs/contracts.md
-service: {CONTRACTS[contract].model}
-clients: {clients}
-steps:
-{_STEPS[contract]}"""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+            file.write(_scenario(path, contract, _service(path, contract)))
     except FileExistsError:
         raise Refused(f"{path}: is there already; choose another name") from None
     except OSError as exc:
         raise Refused(f"{path}: {exc.strerror}") from None
     return path
+
+
+def lab(folder: Path, contract: str) -> list[Path]:
+    """Make a lab for one server of this contract; the files, as they are named in it. Raises Refused."""
+    scenario = Path("scenarios", f"{contract}-begins.yaml")
+    schema = Path(places.SCHEMA.name)
+    files = _template("lab", contract)
+    files |= {Path("server.py"): _filled(places.TEMPLATES / "servers" / f"{contract}.py", contract)}
+    files |= {schema: _text(json.dumps(json.loads(places.SCHEMA.read_bytes()), separators=(",", ":")) + "\n")}
+    files |= {scenario: _text(_scenario(folder / scenario, contract, SERVER, folder / schema))}
+    return _lay(folder, files)
+
+
+def platform(folder: Path, name: str, contract: str) -> list[Path]:
+    """Lay out what a platform wants to grade by this contract. Raises Refused."""
+    files = _template(name, contract)
+    if name in ("github-classroom", "gradescope"):
+        files |= {Path("rubric.yaml"): _filled(places.TEMPLATES / "rubric.yaml", contract)}
+    return _lay(folder, files)
+
+
+def whole(folder: Path) -> list[Path]:
+    """Copy the lab that socklab brings, servers, clients, scenarios and engine, to be read and changed. Raises Refused."""
+    packed = str(places.PACKAGE / "lab")
+
+    def ignore(folder: str, names: list[str]) -> list[str]:
+        return [name for name in names if name == "__pycache__" or os.path.join(folder, name) == packed]
+
+    copies = {Path(name): places.ROOT / name for name in _WHOLE} | {Path("socklab"): places.PACKAGE}
+
+    def copied(source: Path) -> _Writer:
+        if source.is_dir():
+            return lambda target: shutil.copytree(source, target, ignore=ignore)
+        return lambda target: shutil.copyfile(source, target)
+
+    return _lay(folder, {name: copied(source) for name, source in copies.items()})
+
+
+_Writer = Callable[[Path], object]
+
+
+def _lay(folder: Path, files: dict[Path, _Writer]) -> list[Path]:
+    """Write all of them or none: nothing that is there is overwritten."""
+    there = [name for name in sorted(files) if (folder / name).exists()]
+    if there:
+        names = ", ".join(map(str, there[:3])) + (", …" if len(there) > 3 else "")
+        raise Refused(f"{folder}: has {names} already, and nothing is overwritten; name another folder")
+    try:
+        for name, put in files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            put(folder / name)
+    except OSError as exc:
+        raise Refused(f"{exc.filename or folder}: {exc.strerror or exc}") from None
+    return sorted(files)
+
+
+def _template(name: str, contract: str) -> dict[Path, _Writer]:
+    root = places.TEMPLATES / name
+    return {
+        Path(*(part.replace("dot-", ".", 1) if part.startswith("dot-") else part for part in path.relative_to(root).parts)):
+        _filled(path, contract)
+        for path in sorted(root.rglob("*")) if path.is_file()
+    }  # fmt: skip
+
+
+def _filled(path: Path, contract: str) -> _Writer:
+    """The text of a template, executable where the template is."""
+    asked = CONTRACTS[contract]
+    categories = {clause.category for clause in asked.clauses}
+    text = path.read_text(encoding="utf-8")
+    for key, value in {
+        "contract": contract,
+        "protocol": asked.protocol,
+        "port": str(asked.port),
+        "version": __version__,
+        "categories": ", ".join(f"{name}: 10" for name in CATEGORIES if name in categories),
+    }.items():
+        text = text.replace(f"@{key}@", value)
+    # A wheel's installer keeps no modes, so that a script is known by its first line.
+    return _text(text, 0o777 if text.startswith("#!") else 0o666)
+
+
+def _text(text: str, mode: int = 0o666) -> _Writer:
+    def put(target: Path) -> None:
+        with open(target, "x", encoding="utf-8", opener=lambda p, flags: os.open(p, flags, mode)) as file:
+            file.write(text)
+
+    return put
+
+
+def _service(path: Path, contract: str) -> str:
+    """The first service of the lab around the file that keeps the contract, else our own that does."""
+    try:
+        services = list(read(find(path.absolute().parent)).services.values())
+    except TopologyError:
+        services = []  # whoever plays it is told
+    mine = [service.name for service in services if service.contract == contract]
+    model = CONTRACTS[contract].model
+    return model if model in mine or not mine else mine[0]
+
+
+def _scenario(path: Path, contract: str, service: str, schema: Path | None = None) -> str:
+    title = path.name.partition(".")[0].replace("-", " ").replace("_", " ").strip().capitalize()
+    clients = "[alice]" if contract in ("echo", "udp-echo") else "[alice, bob]"
+    where = os.path.relpath(schema or _schema(path), path.absolute().parent)
+    return f"""\
+# yaml-language-server: $schema={where}
+title: {title or "What it shows"}
+about: >-
+  Why it happens, for whoever reads this in a year.
+clauses: [{contract}.1]   # what of the contract it holds; docs/contracts.md
+service: {service}
+clients: {clients}
+steps:
+{_STEPS[contract]}"""
+
+
+def _schema(path: Path) -> Path:
+    """The schema that stands in the lab around the file, else the one that socklab brings."""
+    for folder in path.absolute().parents:
+        if (folder / places.SCHEMA.name).is_file():
+            return folder / places.SCHEMA.name
+    return places.SCHEMA

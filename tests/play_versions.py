@@ -1,4 +1,4 @@
-"""Play the library on every supported Python that this machine has, and say which were missing.
+"""Play the library, from a wheel and out of an empty folder, on every supported Python that this machine has, and say which were missing.
 
 A version is declared in pyproject.toml only where it has been run, so this reads the list from there.
 """
@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -43,10 +44,11 @@ def play(version: str, python: Path) -> int:
     if not (home / "bin/python").exists():
         subprocess.run([python, "-m", "venv", home], check=True)
     subprocess.run(
-        [home / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "-e", ROOT],
+        [home / "bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--upgrade", ROOT],
         check=True,
     )
-    return subprocess.run([home / "bin/socklab", "play", "--quiet", "--no-runs"], cwd=ROOT).returncode
+    with tempfile.TemporaryDirectory() as empty:
+        return subprocess.run([home / "bin/socklab", "play", "--quiet", "--no-runs"], cwd=empty).returncode
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,9 @@ from socklab.cli.common import (
     troubles,
 )
 from socklab.contracts import CONTRACTS
+
+PLATFORMS = ("github-classroom", "gitlab", "gradescope", "devcontainer")
+SHELLS = ("bash", "zsh", "fish")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -113,6 +117,42 @@ def _parser() -> argparse.ArgumentParser:
     )
     new.set_defaults(run=_new)
 
+    init = commands.add_parser(
+        "init",
+        help="make a lab for a server of your own, or what a platform needs to grade it",
+        description=_init.__doc__,
+    )
+    init.add_argument(
+        "folder", nargs="?", type=Path, default=Path("."), metavar="DIR", help="where (default: here)"
+    )
+    init.add_argument(
+        "--contract",
+        choices=tuple(CONTRACTS),
+        default="chat",
+        metavar="CONTRACT",
+        help="what the server is to be: chat (default), echo, udp-echo or registry",
+    )
+    kinds = init.add_mutually_exclusive_group()
+    kinds.add_argument(
+        "--for",
+        dest="platform",
+        choices=PLATFORMS,
+        metavar="PLATFORM",
+        help=f"add what a platform takes: {', '.join(PLATFORMS)}",
+    )
+    kinds.add_argument(
+        "--whole",
+        action="store_true",
+        help="a copy of the whole lab instead: servers, clients, scenarios, documents, engine",
+    )
+    init.set_defaults(run=_init)
+
+    completion = commands.add_parser(
+        "completion", help="completion for your shell's TAB key", description=_completion.__doc__
+    )
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=", ".join(SHELLS))
+    completion.set_defaults(run=_completion)
+
     schema = commands.add_parser(
         "schema", help="print the JSON Schema of scenario files", description=_schema.__doc__
     )
@@ -159,7 +199,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         at = words.index("--")
         words, program = words[:at], words[at + 1 :]
     try:
-        arguments = _parser().parse_args(words)
+        parser = _parser()
+        if "_ARGCOMPLETE" in os.environ:
+            from socklab import completion
+
+            completion.answer(parser)
+        arguments = parser.parse_args(words)
         arguments.program = tuple(program)
         return int(arguments.run(arguments))
     except KeyboardInterrupt:
@@ -274,6 +319,45 @@ def _new(arguments: argparse.Namespace) -> int:
         terminal.error(str(exc))
         return USAGE
     print(f"{path}: play it with socklab play {path}")
+    return OK
+
+
+def _init(arguments: argparse.Namespace) -> int:
+    """Make a lab: a server to fill in, a compose file, a first scenario, settings for editors and CI. It plays at once, and says what is
+    to be done next. With --for, what a platform needs is added to a folder. Nothing that is there is overwritten."""
+    from socklab import scaffold, terminal
+
+    folder, contract = arguments.folder, arguments.contract
+    try:
+        if arguments.whole:
+            files = scaffold.whole(folder)
+        elif arguments.platform:
+            files = scaffold.platform(folder, arguments.platform, contract)
+        else:
+            files = scaffold.lab(folder, contract)
+    except scaffold.Refused as exc:
+        terminal.error(str(exc))
+        return USAGE
+    print(*(folder / name for name in files), sep="\n")
+    enter = "" if folder == Path(".") else f"cd {shlex.quote(str(folder))} && "
+    if arguments.whole:
+        print(f"next: {enter}socklab play")
+    elif arguments.platform:
+        print(
+            "next: docs/teachers.md says how it is handed out; the comments in these files say what runs where"
+        )
+    else:
+        print(f"next: {enter}socklab play    says what server.py does not do yet")
+        print(f"then: socklab check {contract} -- python3 server.py --host {{host}} --port {{port}}")
+    return OK
+
+
+def _completion(arguments: argparse.Namespace) -> int:
+    """Print what makes your shell complete commands, options, services and scenarios. bash: add eval "$(socklab completion bash)" to
+    ~/.bashrc; zsh: the same with zsh to ~/.zshrc, behind compinit; fish: socklab completion fish > ~/.config/fish/completions/socklab.fish"""
+    from socklab import completion
+
+    print(completion.code(arguments.shell))
     return OK
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -335,6 +336,8 @@ async def _graded(arguments: argparse.Namespace) -> int:
 async def _compared(arguments: argparse.Namespace) -> int:
     from socklab import compare, player, terminal, topology
 
+    if arguments.plot and importlib.util.find_spec("matplotlib") is None:
+        raise Usage("--plot needs matplotlib: pip install 'socklab[plot]'")
     where = topology.read(compose_of(arguments))
     services = arguments.services or [name for name in compare.SERVICES if name in where.services]
     if not services:
@@ -353,8 +356,6 @@ async def _compared(arguments: argparse.Namespace) -> int:
     if arguments.plot:
         try:
             compare.plot(rows, arguments.plot)
-        except ImportError:
-            raise Usage("--plot needs matplotlib: pip install 'socklab[plot]'") from None
         except (OSError, ValueError) as exc:
             raise Usage(f"{arguments.plot}: {exc}") from None
     return OK
