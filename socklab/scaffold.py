@@ -25,8 +25,8 @@ _STEPS = {
   - send: {alice: hello}            # on a line service a newline is added
   - expect: {everyone: hello}       # up to 2s; write within: 5s for another limit
   - close: bob
-  - send: {alice: who is left?}
-  - expect: {alice: who is left?}
+  - send: {alice: "who is left?"}
+  - expect: {alice: "who is left?"}
 """,
     "echo": """\
   - connect: alice

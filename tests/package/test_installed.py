@@ -119,3 +119,21 @@ def test_what_an_extra_is_needed_for_is_told_in_a_line(run: Run, words: list[str
     assert done.returncode == 2
     assert f"pip install 'socklab[{extra}]'" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_the_whole_lab_can_be_had_without_a_clone(run: Run, tmp_path: Path) -> None:
+    """As Compose needs it: with the engine, which its conductor runs."""
+    assert run("init", "--whole", "copy").returncode == 0
+
+    done = run("play", "--no-runs", "scenarios/udp-echo", cwd=tmp_path / "copy")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "copy/socklab/templates/lab/docker-compose.yml").is_file()
+    assert not (tmp_path / "copy/socklab/lab").exists()
+
+
+def test_an_installed_init_makes_scripts_that_run(run: Run, tmp_path: Path) -> None:
+    """A wheel keeps no modes of files."""
+    assert run("init", "--for", "gradescope").returncode == 0
+
+    assert (tmp_path / "run_autograder").stat().st_mode & 0o111
