@@ -23,6 +23,7 @@ SERVICES = ROOT / "services"
 CLIENTS = ROOT / "clients"
 AGENT = CLIENTS / "agent.py"
 SCHEMA = ROOT / "scenario.schema.json"
+TEACHERS = ROOT / "docs" / "teachers.md"
 TEMPLATES = PACKAGE / "templates"
 
 

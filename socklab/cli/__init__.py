@@ -325,7 +325,7 @@ def _new(arguments: argparse.Namespace) -> int:
 def _init(arguments: argparse.Namespace) -> int:
     """Make a lab: a server to fill in, a compose file, a first scenario, settings for editors and CI. It plays at once, and says what is
     to be done next. With --for, what a platform needs is added to a folder. Nothing that is there is overwritten."""
-    from socklab import scaffold, terminal
+    from socklab import places, scaffold, terminal
 
     folder, contract = arguments.folder, arguments.contract
     try:
@@ -344,7 +344,7 @@ def _init(arguments: argparse.Namespace) -> int:
         print(f"next: {enter}socklab play")
     elif arguments.platform:
         print(
-            "next: docs/teachers.md says how it is handed out; the comments in these files say what runs where"
+            f"next: the comments in these files say what runs where, {places.TEACHERS} how it is handed out"
         )
     else:
         print(f"next: {enter}socklab play    says what server.py does not do yet")

@@ -134,6 +134,9 @@ def test_the_whole_lab_can_be_had_without_a_clone(run: Run, tmp_path: Path) -> N
 
 def test_an_installed_init_makes_scripts_that_run(run: Run, tmp_path: Path) -> None:
     """A wheel keeps no modes of files."""
-    assert run("init", "--for", "gradescope").returncode == 0
+    done = run("init", "--for", "gradescope")
 
+    assert done.returncode == 0, done.stderr
+    (guide,) = re.findall(r"\S+/teachers\.md", done.stdout)
+    assert Path(guide).is_file()
     assert (tmp_path / "run_autograder").stat().st_mode & 0o111
