@@ -315,7 +315,7 @@ def _shell(arguments: argparse.Namespace) -> int:
         file = Path(arguments.what)
         if file.suffix in player.ENDINGS:
             scenario, rest = taken_apart(load(file)[0])
-            lab_file = topology.read(arguments.compose or topology.find(file))
+            lab_file = topology.read(arguments.compose or topology.find_or_ours(file))
         else:
             scenario, rest = by_hand(arguments.what, arguments.clients), []
             lab_file = topology.read(compose_of(arguments))
@@ -331,7 +331,7 @@ def _shell(arguments: argparse.Namespace) -> int:
 async def _shell_there(
     arguments: argparse.Namespace, scenario: Scenario, lab_file: Topology, rest: list[str]
 ) -> int:
-    from socklab import player, shell, terminal
+    from socklab import places, player, shell, terminal
     from socklab.conductor import Options
     from socklab.verdict import Verdict
 
@@ -347,7 +347,7 @@ async def _shell_there(
         print(*terminal.result_lines(result, terminal.coloured(sys.stdout)), sep="\n")
         return BROKEN
     if result.folder is not None:
-        print(f"history   socklab show {terminal.relative(result.folder)}")
+        print(f"history   socklab show {places.shown(result.folder)}")
     return FAILED if result.verdict is Verdict.FAIL else USAGE if wrong else OK
 
 
