@@ -11,10 +11,10 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable
+import threading
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from socklab import conductor, recorded, saved, terminal
 from socklab.backends import Backend, LabError
@@ -174,33 +174,54 @@ async def run(
     if (result := await session.begin()) is not None:
         return result, 0
     shell.greet()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, _cancel(asyncio.current_task()))
+    loop, here = asyncio.get_running_loop(), asyncio.current_task()
+    assert here is not None
+    told_to_end = asyncio.Event()
+
+    def end() -> None:
+        told_to_end.set()
+        here.cancel()
+
+    loop.add_signal_handler(signal.SIGTERM, end)
     person = sys.stdin.isatty() and sys.stdout.isatty()
     try:
         lines = _at_terminal(shell) if person else _from_pipe()
         async for text in lines:
-            loop.add_signal_handler(signal.SIGINT, session.break_off)
+            if person:
+                loop.add_signal_handler(signal.SIGINT, session.break_off)
             going_on = await shell.line(text)
-            if not person:
+            if person:
+                loop.remove_signal_handler(signal.SIGINT)
+            else:
                 await session.settle(LOOK, LOOKS)
-            loop.remove_signal_handler(signal.SIGINT)
             if not going_on:
                 break
+    except asyncio.CancelledError:
+        if not told_to_end.is_set():
+            raise
+        here.uncancel()
     finally:
         result = await session.end()
     return result, shell.wrong
 
 
-def _cancel(task: asyncio.Task[Any] | None) -> Callable[[], Any]:
-    assert task is not None
-    return task.cancel
-
-
 async def _from_pipe() -> AsyncIterator[str]:
     """Lines as they come, each told before what it does; the lab goes on while we wait for them."""
     loop = asyncio.get_running_loop()
-    while text := await loop.run_in_executor(None, sys.stdin.readline):
+    lines: asyncio.Queue[str | None] = asyncio.Queue()
+
+    def read() -> None:
+        rest = b""
+        while data := os.read(sys.stdin.fileno(), 65536):
+            *whole, rest = (rest + data).split(b"\n")
+            for line in whole:
+                loop.call_soon_threadsafe(lines.put_nowait, line.decode(errors="replace"))
+        loop.call_soon_threadsafe(lines.put_nowait, rest.decode(errors="replace") or None)
+        loop.call_soon_threadsafe(lines.put_nowait, None)
+
+    # A daemon: when the shell ends before its input, nobody waits for the next line.
+    threading.Thread(target=read, daemon=True).start()
+    while (text := await lines.get()) is not None:
         print(f"> {safe(text.rstrip())}", flush=True)
         yield text
 

@@ -271,9 +271,35 @@ def test_a_shell_that_is_ended_leaves_a_run_and_no_process(shell: Terminal, tmp_
     shell.type("connect: everyone\r")
     shell.until("carol →")
     shell.process.send_signal(signal.SIGTERM)
-    shell.process.wait(20)
+    assert "Traceback" not in shell.until("history   socklab show")
+    assert shell.process.wait(20) == 0
     (folder,) = (tmp_path / "runs").iterdir()
     assert (folder / "report.html").is_file()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 0)])
+def test_a_shell_that_waits_for_a_pipe_is_ended_at_once(
+    tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """Whoever feeds it may say nothing more."""
+    with subprocess.Popen(
+        [*COMMAND, "chat", *COMPOSE],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write("connect: everyone\n")
+        process.stdin.flush()
+        assert any("carol →" in line for line in process.stdout)
+        process.send_signal(number)
+        assert process.wait(20) == status
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+    assert len(list((tmp_path / "runs").glob("*/report.html"))) == 1
 
 
 def test_the_saved_scenario_is_found_by_play(tmp_path: Path) -> None:
