@@ -58,9 +58,10 @@ def _script() -> tuple[str, str]:
     )
 
 
-def live(body: str, title: str, scripts: Sequence[str], hand: bool = False) -> str:
-    """A page of `socklab serve`, which loads its script and style. `hand`: with what is needed for playing by hand."""
-    content = static(body).replace("<!-- by hand -->", static("hand.html") if hand else "")
+def live(body: str, title: str, scripts: Sequence[str]) -> str:
+    """A page of `socklab serve`, which loads its script and style."""
+    hand = static("hand.html") if scripts is BY_HAND else ""
+    content = static(body).replace("<!-- by hand -->", hand)
     tags = "".join(f'<script src="/static/{name}"></script>\n' for name in scripts)
     head = '<link rel="icon" href="data:,">\n<link rel="stylesheet" href="/static/page.css">\n'
     return _document(title, head, f"{content}{tags}")

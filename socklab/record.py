@@ -12,8 +12,8 @@ import asyncio
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Protocol
 
 from socklab.recorded import Moment, name_of
 
@@ -24,26 +24,15 @@ Tell = Callable[[Moment], None]
 Address = tuple[str, int] | tuple[str, int, int, int]
 
 
-class Recorder(Protocol):
+class Recorder(ABC):
     """A socket that stands for the server's, and what went through it."""
-
-    moments: list[Moment]
-    listener: socket.socket
-    ended: asyncio.Event
-    """Somebody came, and all who came have gone. Over UDP nobody can tell."""
-
-    async def run(self) -> None:
-        """Take whoever comes, until cancelled."""
-
-
-class _Recorder:
-    """What both kinds have in common."""
 
     def __init__(self, kind: socket.SocketKind, at: tuple[str, int], to: tuple[str, int], tell: Tell) -> None:
         """Raises OSError when it cannot listen there."""
         self.to = to
         self.moments: list[Moment] = []
         self.ended = asyncio.Event()
+        """Somebody came, and all who came have gone. Over UDP nobody can tell."""
         self._tell = tell
         self._count = 0
         self.listener = socket.socket(_family(at[0]), kind)
@@ -55,6 +44,10 @@ class _Recorder:
         except (OSError, OverflowError):
             self.listener.close()
             raise
+
+    @abstractmethod
+    async def run(self) -> None:
+        """Take whoever comes, until cancelled."""
 
     def _another(self) -> str:
         self._count += 1
@@ -70,7 +63,7 @@ def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
-class StreamRecorder(_Recorder):
+class StreamRecorder(Recorder):
     """Over TCP: FIN is passed on as FIN, RST as RST."""
 
     def __init__(self, at: tuple[str, int], to: tuple[str, int], tell: Tell) -> None:
@@ -79,7 +72,6 @@ class StreamRecorder(_Recorder):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Take whoever comes, until cancelled."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -149,7 +141,7 @@ class StreamRecorder(_Recorder):
                 return  # the other direction tells of it
 
 
-class DatagramRecorder(_Recorder):
+class DatagramRecorder(Recorder):
     """Over UDP: each datagram as it is, empty ones too, and for each client a socket of its own towards the server."""
 
     def __init__(self, at: tuple[str, int], to: tuple[str, int], tell: Tell) -> None:

@@ -25,7 +25,7 @@ def may_be(path: Path) -> None:
 
 def title_of(path: Path) -> str:
     """`what-nc-said.scenario.yaml` → `What nc said`."""
-    return path.name.partition(".")[0].replace("-", " ").capitalize()
+    return path.name.partition(".")[0].replace("-", " ").replace("_", " ").strip().capitalize()
 
 
 def save(path: Path, text: str) -> Scenario:

@@ -15,6 +15,7 @@ from pathlib import Path
 from socklab import __version__, places
 from socklab.contracts import CATEGORIES, CONTRACTS
 from socklab.player import is_scenario
+from socklab.saved import title_of
 from socklab.topology import TopologyError, find, read
 
 SERVER = "server"
@@ -183,7 +184,7 @@ def _service(path: Path, contract: str) -> str:
 
 
 def _scenario(path: Path, contract: str, service: str, schema: Path | None = None) -> str:
-    title = path.name.partition(".")[0].replace("-", " ").replace("_", " ").strip().capitalize()
+    title = title_of(path)
     clients = "[alice]" if contract in ("echo", "udp-echo") else "[alice, bob]"
     where = os.path.relpath(schema or _schema(path), path.absolute().parent)
     return f"""\

@@ -41,13 +41,18 @@ def command(
     return [python, f"{clients}/tcp_client.py", host, str(port)]
 
 
-def to_address(target: str, udp: bool, register: bool) -> int:
-    """Become the client of HOST:PORT. Raises TopologyError for what is no address."""
+def address(target: str) -> tuple[str, int]:
+    """The two parts of HOST:PORT. Raises TopologyError for what is no address."""
     host, _, port = target.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise TopologyError(f'"{target}" is no HOST:PORT, such as 127.0.0.1:6001')
-    argv = command("udp" if udp else "tcp", host, port, register)
+    return host, int(port)
+
+
+def to_address(target: str, udp: bool, register: bool) -> int:
+    """Become the client of HOST:PORT. Raises TopologyError for what is no address."""
+    argv = command("udp" if udp else "tcp", *address(target), register)
     os.execv(argv[0], argv)
 
 

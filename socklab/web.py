@@ -23,8 +23,9 @@ from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from socklab import page, player, recorded
+from socklab import CLIENTS, page, player, recorded
 from socklab.backends import LabError
+from socklab.language import VERBS
 from socklab.live import Feed, Stage, Watched
 from socklab.scenario import Scenario, by_hand, taken_apart
 from socklab.source import MAX_FILE, ScenarioError
@@ -33,7 +34,6 @@ from socklab.topology import Topology, TopologyError
 ALIVE = 10.0  # seconds after which a viewer that hears nothing is told that we are there
 STALLED = 20.0  # seconds for which a viewer may take nothing before it is dropped
 COOKIE = "socklab-token"
-CLIENTS = ("alice", "bob", "carol")  # of a lab for playing by hand
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -184,6 +184,7 @@ class Pages:
             Route("/static/{name}", self.static),
             Route("/scenarios", self.scenarios),
             Route("/services", self.services),
+            Route("/verbs", self.verbs),
             Route("/plays", self.begin, methods=["POST"]),
             Route("/board", self.board),
             Route("/plays/{id}", self.watch),
@@ -234,6 +235,10 @@ class Pages:
             {"name": s.name, "contract": s.contract, "protocol": s.protocol} for s in known if s.contract
         ]
         return JSONResponse(found, headers=HEADERS)
+
+    async def verbs(self, request: Request) -> Response:
+        """What a step can begin with."""
+        return JSONResponse(list(VERBS), headers=HEADERS)
 
     async def begin(self, request: Request) -> Response:
         """Play a scenario: {"scenario": ID}. Or have its lab for playing by hand: {"scenario": ID, "by_hand": true}; or one with
@@ -347,7 +352,7 @@ class Pages:
         if watched is None:
             return self._missing()
         scripts = page.BY_HAND if watched.by_hand else page.LIVE
-        return HTMLResponse(page.live("report.html", "a play", scripts, watched.by_hand), headers=HEADERS)
+        return HTMLResponse(page.live("report.html", "a play", scripts), headers=HEADERS)
 
     async def marks(self, request: Request) -> Response:
         watched = self.stage.plays.get(request.path_params["id"])

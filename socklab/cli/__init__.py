@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from socklab import __version__
 from socklab.cli import judging, seeing, standing
@@ -25,10 +25,14 @@ from socklab.cli.common import (
     compose_of,
     lab_options,
     positive,
+    runs_option,
     told,
     troubles,
 )
 from socklab.contracts import CONTRACTS
+
+if TYPE_CHECKING:
+    from socklab.screen import Screen
 
 PLATFORMS = ("github-classroom", "gitlab", "gradescope", "devcontainer")
 SHELLS = ("bash", "zsh", "fish")
@@ -79,13 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="what chance does to packets: the same seed, the same fates (default: 1)",
     )
-    play.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where each run leaves its history (default: runs/)",
-    )
+    runs_option(play, "each run")
     play.add_argument(
         "--ipv6", action="store_true", help="clients reach the servers by IPv6 (their --host becomes ::)"
     )
@@ -270,14 +268,7 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
             capture=not arguments.no_capture,
         )
         story = arguments.verbose or (len(selection.scenarios) == 1 and not arguments.quiet)
-        screen = None
-        if terminal.animated(sys.stdout) and not arguments.quiet and not arguments.json:
-            try:
-                from socklab.screen import Screen
-            except ImportError:
-                pass  # rich is not here, so there are plain lines
-            else:
-                screen = Screen()
+        screen = None if arguments.quiet or arguments.json else _screen()
         plays = player.play_all(
             selection.scenarios, backend, options, arguments.jobs, screen.watch if screen else None
         )
@@ -307,6 +298,19 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
             terminal.error(f"{arguments.results}: {exc.strerror}; name another file with --results")
             return BROKEN
     return exit_code((r.verdict for r in results), invalid=bool(selection.errors))
+
+
+def _screen() -> Screen | None:
+    """What can be drawn on; None where there are to be plain lines."""
+    from socklab import terminal
+
+    if not terminal.animated(sys.stdout):
+        return None
+    try:
+        from socklab.screen import Screen
+    except ImportError:
+        return None  # rich is not here
+    return Screen()
 
 
 def _new(arguments: argparse.Namespace) -> int:

@@ -9,8 +9,6 @@ from pathlib import Path
 from socklab import BACKENDS
 
 OK, FAILED, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
-CLIENTS = ("alice", "bob", "carol")
-"""Who plays by hand, if nobody says otherwise."""
 
 
 def lab_options(parser: argparse.ArgumentParser) -> None:
@@ -63,10 +61,22 @@ def names(text: str) -> list[str]:
     return names
 
 
-def compose_of(arguments: argparse.Namespace) -> Path:
+def runs_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """`what` leaves its history there."""
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        metavar="DIR",
+        help=f"where {what} leaves its history (default: runs/)",
+    )
+
+
+def compose_of(arguments: argparse.Namespace, start: Path | None = None) -> Path:
+    """The compose file that is named, or else the one of `start` (default: of here). Raises TopologyError."""
     from socklab import topology
 
-    return arguments.compose or topology.find_or_ours(Path.cwd())
+    return arguments.compose or topology.find_or_ours(start or Path.cwd())
 
 
 def troubles() -> tuple[type[Exception], ...]:

@@ -7,15 +7,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from socklab import CLIENTS
 from socklab.cli.common import (
     BROKEN,
-    CLIENTS,
     FAILED,
     OK,
     USAGE,
     compose_of,
     lab_options,
     names,
+    runs_option,
     told,
     troubles,
 )
@@ -72,13 +73,7 @@ def add_parsers(commands: Any) -> None:
         metavar="ADDRESS",
         help="on which address (default: 127.0.0.1); on another than loopback a token is asked for ($SOCKLAB_TOKEN, or one that is made up)",
     )
-    serve.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where each run leaves its history (default: runs/)",
-    )
+    runs_option(serve, "each run")
     lab_options(serve)
     serve.set_defaults(run=_serve)
 
@@ -96,13 +91,7 @@ def add_parsers(commands: Any) -> None:
         help=f"who plays with a service (default: {','.join(CLIENTS)})",
     )
     shell.add_argument("--ipv6", action="store_true", help="reach the server by IPv6")
-    shell.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs"),
-        metavar="DIR",
-        help="where the session leaves its history (default: runs/)",
-    )
+    runs_option(shell, "the session")
     lab_options(shell)
     shell.set_defaults(run=_shell)
 
@@ -315,7 +304,7 @@ def _shell(arguments: argparse.Namespace) -> int:
         file = Path(arguments.what)
         if file.suffix in player.ENDINGS:
             scenario, rest = taken_apart(load(file)[0])
-            lab_file = topology.read(arguments.compose or topology.find_or_ours(file))
+            lab_file = topology.read(compose_of(arguments, file))
         else:
             scenario, rest = by_hand(arguments.what, arguments.clients), []
             lab_file = topology.read(compose_of(arguments))
@@ -440,19 +429,18 @@ def _can_be_recorded(service: Service) -> None:
 
 def _running_service(arguments: argparse.Namespace) -> tuple[Service, tuple[str, int]]:
     """A server that runs already, as the model of its contract, and where it is."""
+    from socklab import talk
     from socklab.guest import Guest
     from socklab.topology import Topology, TopologyError
 
-    host, _, port = arguments.to.rpartition(":")
     contract = CONTRACTS.get(arguments.contract or "")
     if contract is None:
         raise TopologyError(
             f"--to {arguments.to} says nothing of how it speaks: add --contract, one of {', '.join(CONTRACTS)}"
         )
-    if not port.isdigit() or not 0 < int(port) < 65536:
-        raise TopologyError(f'"{arguments.to}" is no HOST:PORT, such as 127.0.0.1:6001')
-    guest = Topology.of_guest(contract, (), Guest(Path.cwd()), int(port), contract.model)
-    return guest.service(contract.model), (host.strip("[]"), int(port))
+    host, port = talk.address(arguments.to)
+    guest = Topology.of_guest(contract, (), Guest(Path.cwd()), port, contract.model)
+    return guest.service(contract.model), (host, port)
 
 
 def _said(moment: Any) -> None:

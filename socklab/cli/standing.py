@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from socklab.cli.common import CLIENTS, OK, compose_of, lab_options, names, told, troubles
+from socklab import CLIENTS
+from socklab.cli.common import OK, compose_of, lab_options, names, told, troubles
 
 BY_HAND = {
     "cut": "silence",

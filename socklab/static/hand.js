@@ -22,7 +22,6 @@ const CLIENT = {
   plug: "plug in",
 };
 const SERVER = { pause: "pause", continue: "continue", kill: "kill", stop: "stop", restart: "restart", unplug: "unplug", plug: "plug in" };
-const VERBS = ["connect", "send", "expect", "quiet", "sockets", "steady", "set", "cut", "reject", "partition", "isolate", "heal", "together", "repeat", "wait", "note"];
 
 function drawn(name, attributes, parent) {
   const made = document.createElementNS(SVG, name);
@@ -44,8 +43,6 @@ class Hand {
     this.at = 0;
     this.panel = by("hand");
     this.panel.hidden = false;
-    const verbs = [...VERBS, ...Object.keys({ ...FAULTS, ...CLIENT, ...SERVER })];
-    by("verbs").append(...[...new Set(verbs)].map((verb) => Object.assign(element("option"), { value: verb + ": " })));
     by("type").addEventListener("submit", (event) => this.typed(event));
     by("step").addEventListener("keydown", (event) => this.recalled(event));
     by("next").addEventListener("click", () => this.next());
@@ -54,6 +51,12 @@ class Hand {
     by("verdict").textContent = "by hand";
     by("save").href = location.pathname + "/scenario.yaml";
     this.rest();
+    this.verbs();
+  }
+
+  async verbs() {
+    const verbs = await (await fetch("/verbs")).json();
+    by("verbs").append(...verbs.map((verb) => Object.assign(element("option"), { value: verb + ": " })));
   }
 
   async post(what, body = {}) {
@@ -101,9 +104,9 @@ class Hand {
   }
 
   recalled(event) {
-    const by = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-    if (!by || !this.history.length) return;
-    this.at = Math.max(0, Math.min(this.history.length, this.at + by));
+    const way = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+    if (!way || !this.history.length) return;
+    this.at = Math.max(0, Math.min(this.history.length, this.at + way));
     event.target.value = this.history[this.at] ?? "";
     event.preventDefault();
   }
