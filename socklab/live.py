@@ -112,8 +112,7 @@ class Drawer:
 
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
-        self._feeds: dict[str, Feed] = {}
-        self._ended: dict[str, asyncio.Event] = {}
+        self._plays: dict[str, Watched] = {}
         self._reading: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -124,8 +123,7 @@ class Drawer:
         self._reading = asyncio.ensure_future(self._read())
 
     def begin(self, watched: Watched) -> None:
-        self._feeds[watched.id] = watched.feed
-        self._ended[watched.id] = asyncio.Event()
+        self._plays[watched.id] = watched
 
     def order(self, id_: str, what: str, argument: str = "") -> None:
         if (
@@ -135,27 +133,29 @@ class Drawer:
         ):
             self._process.stdin.write(json.dumps([id_, what, argument]).encode() + b"\n")
 
-    async def end(self, id_: str) -> None:
+    async def end(self, watched: Watched) -> None:
         """Until all of a play is drawn that has been written."""
-        self.order(id_, "end")
+        self.order(watched.id, "end")
         if self._reading is not None and not self._reading.done():
             try:
-                await asyncio.wait_for(self._ended[id_].wait(), LAST)
+                await asyncio.wait_for(watched.drawn.wait(), LAST)
             except TimeoutError:
                 pass  # it is drawn in report.html
-        del self._feeds[id_], self._ended[id_]
+        del self._plays[watched.id]
 
     async def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             id_, _, text = line.decode().rstrip("\n").partition("\t")
-            if text and id_ in self._feeds:
-                self._feeds[id_].add(text)
-            elif id_ in self._ended:
-                self._ended[id_].set()
-        for ended in self._ended.values():
-            ended.set()
+            if (watched := self._plays.get(id_)) is None:
+                continue
+            if text:
+                watched.feed.add(text)
+            else:
+                watched.drawn.set()
+        for watched in self._plays.values():
+            watched.drawn.set()  # nothing more can come
 
     async def close(self) -> None:
         """Its input ends, and so does it."""
@@ -172,6 +172,7 @@ class Watched:
 
     id: str
     scenario: Scenario
+    drawer: Drawer
     feed: Feed = field(default_factory=Feed)
     result: Result | None = None
     by_hand: bool = False
@@ -180,31 +181,33 @@ class Watched:
     """While steps can be given."""
     begun: asyncio.Event = field(default_factory=asyncio.Event)
     """Its lab stands, or will not."""
-    events: Sequence[Event] | None = None
-    """Of a session that has begun, what has happened."""
+    drawn: asyncio.Event = field(default_factory=asyncio.Event)
+    """It has ended, and all of it is in the feed."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     rest: list[str] = field(default_factory=list)
     """Of a scenario that is played by hand, the steps that are still to come."""
-    _history: History | None = None
+    history: History | None = None
+    """What has happened, once it has begun."""
     _waits: bool = False
 
-    def opened(self, history: History, drawer: Drawer) -> None:
+    def opened(self, history: History) -> None:
         """A play begins; after a race it is played again, and what is watched from here on is another."""
-        self._history = history
+        self.history = history
         assert history.path is not None
-        drawer.order(self.id, "draw", str(history.path))
+        self.drawer.order(self.id, "draw", str(history.path))
 
-    def see(self, event: Event, drawer: Drawer) -> None:
+    def see(self, event: Event) -> None:
         """Have what has happened drawn soon if somebody looks, and no oftener than anybody can see."""
         if self.feed.viewers and not self._waits:
             self._waits = True
-            asyncio.get_running_loop().call_later(TOGETHER, self.draw, drawer)
+            asyncio.get_running_loop().call_later(TOGETHER, self.draw)
 
-    def draw(self, drawer: Drawer) -> None:
+    def draw(self) -> None:
+        """Have drawn what has happened so far."""
         self._waits = False
-        if self._history is not None and self.result is None:
-            self._history.flush()
-            drawer.order(self.id, "more")
+        if self.history is not None and self.result is None:
+            self.history.flush()
+            self.drawer.order(self.id, "more")
 
     @property
     def state(self) -> dict[str, Any]:
@@ -260,7 +263,7 @@ class Stage:
 
     def _watched(self, scenario: Scenario) -> Watched:
         self._count += 1
-        watched = Watched(str(self._count), scenario)
+        watched = Watched(str(self._count), scenario, self._drawer)
         self.plays[watched.id] = watched
         self._drawer.begin(watched)
         for id_ in [w.id for w in self.plays.values() if w.result is not None][:-KEPT]:
@@ -283,7 +286,7 @@ class Stage:
             if watched.result is None:
                 watched.result = Result(watched.scenario, "", Verdict.ERROR, reason)
             watched.begun.set()
-            await self._drawer.end(watched.id)
+            await self._drawer.end(watched)
             watched.feed.end()
             self._tell(watched)
 
@@ -296,7 +299,7 @@ class Stage:
             session = Session(watched.scenario, topology, backend, self._options(watched))
             if result := await session.begin():
                 return result
-            watched.session, watched.events = session, session.history.events
+            watched.session = session
             watched.begun.set()
             try:
                 await self._deserted(watched)
@@ -316,18 +319,10 @@ class Stage:
                 idle = 0.0 if watched.feed.viewers else idle + _BEAT
 
     def _options(self, watched: Watched) -> Options:
-        return replace(
-            self.options,
-            on_event=lambda event: watched.see(event, self._drawer),
-            on_history=lambda history: watched.opened(history, self._drawer),
-        )
+        return replace(self.options, on_event=watched.see, on_history=watched.opened)
 
     def _tell(self, watched: Watched) -> None:
         self.board.add(json.dumps(watched.state, ensure_ascii=True))
-
-    def look(self, watched: Watched) -> None:
-        """Somebody comes who wants to see what has happened so far."""
-        watched.draw(self._drawer)
 
     def leave(self) -> None:
         """Send all viewers away, and end what they wait for."""

@@ -315,11 +315,12 @@ class Pages:
     async def written(self, request: Request) -> Response:
         """What was done and what came, as a scenario."""
         watched = self._watched(request)
-        if watched.events is None:
+        if not watched.by_hand or watched.history is None:
             raise _Wrong(404, "no session: this play has its scenario")
         name = f"{watched.scenario.label}.scenario.yaml"
         headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
-        return PlainTextResponse(recorded.of_session(watched.events, watched.scenario.title), headers=headers)
+        text = recorded.of_session(watched.history.events, watched.scenario.title)
+        return PlainTextResponse(text, headers=headers)
 
     async def _body(self, request: Request) -> dict[str, Any]:
         """What a request says."""
@@ -358,7 +359,7 @@ class Pages:
         watched = self.stage.plays.get(request.path_params["id"])
         if watched is None:
             return self._missing()
-        return Stream(watched.feed, self._after(request), lambda: self.stage.look(watched))
+        return Stream(watched.feed, self._after(request), watched.draw)
 
     async def report(self, request: Request) -> Response:
         """The page that the run has left."""
