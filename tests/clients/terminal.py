@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import pty
 import re
 import select
-import struct
-import subprocess
 import sys
 import termios
 import time
 import unicodedata
 from collections.abc import Callable
 
+from tests import pseudo_terminal
 from tests.clients.agent_process import LIMIT_S
 
 CONTROL = re.compile(r"\x1b\[([\d;?]*)([A-Za-z@])|\x1b[=>()78][0B]?|.", re.DOTALL)
@@ -96,19 +93,10 @@ class Terminal:
 
     def __init__(self, *argv: str, columns: int = 80) -> None:
         self.screen = Screen(columns)
-        self.fd, theirs = pty.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        self.fd, theirs = pseudo_terminal.opened(columns)
         self.before = self.mode()
         env = {"PATH": os.environ["PATH"], "TERM": "xterm", "LC_ALL": "C.UTF-8"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", START, *argv],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            start_new_session=True,
-            env=env,
-        )
-        os.close(theirs)
+        self.process = pseudo_terminal.run([sys.executable, "-c", START, *argv], theirs, env=env)
         self._undecoded = b""
 
     def mode(self) -> list[object]:
@@ -145,10 +133,10 @@ class Terminal:
 
     def _read(self) -> bool:
         """Take in what the client has written; False if it has ended."""
-        try:
-            data = self._undecoded + os.read(self.fd, 65536)
-        except OSError:  # EIO: the last descriptor of the other side is closed
+        came = pseudo_terminal.read(self.fd)
+        if not came:
             return False
+        data = self._undecoded + came
         # A letter or a control sequence may have come in part.
         text = data.decode(errors="ignore")
         cut = re.search(r"\x1b(\[[\d;?]*)?$", text)

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import select
 import signal
-import struct
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import pseudo_terminal
 
 pyte = pytest.importorskip("pyte", reason="needs pyte (make test installs it)")
 
@@ -41,22 +39,24 @@ class Window:
         self.screen = pyte.Screen(*size)
         self.raw = b""
         self._stream = pyte.ByteStream(self.screen)
-        self.ours, self.theirs = pty.openpty()
-        self.resize(*size)
         mine = ("NO_COLOR", "COLUMNS", "LINES")  # pytest's workers have such
         inherited = {name: value for name, value in os.environ.items() if name not in mine}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "socklab", "play", "--compose", str(ROOT / "docker-compose.yml"), *words],
-            stdin=self.theirs,
-            stdout=self.theirs,
-            stderr=self.theirs,
-            cwd=folder,
-            env={**inherited, "TERM": "xterm-256color", **environment},
-            start_new_session=True,
+        command = [
+            sys.executable,
+            "-m",
+            "socklab",
+            "play",
+            "--compose",
+            str(ROOT / "docker-compose.yml"),
+            *words,
+        ]
+        self.ours, theirs = pseudo_terminal.opened(*size)
+        self.process = pseudo_terminal.run(
+            command, theirs, cwd=folder, env={**inherited, "TERM": "xterm-256color", **environment}
         )
 
     def resize(self, columns: int, rows: int) -> None:
-        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+        pseudo_terminal.resize(self.ours, columns, rows)
         self.screen.resize(rows, columns)
 
     @property
@@ -67,10 +67,10 @@ class Window:
         """Take in what comes within the limit; whether anything did."""
         if not select.select([self.ours], [], [], limit)[0]:
             return False
-        data = os.read(self.ours, 65536)
+        data = pseudo_terminal.read(self.ours)
         self.raw += data
         self._stream.feed(data)
-        return True
+        return bool(data)
 
     def until(self, seen: Callable[[list[str]], bool], limit: float = 20.0) -> list[str]:
         """Read until this is to be seen; what is to be seen then."""
@@ -95,7 +95,6 @@ class Window:
             self.process.kill()
             self.process.wait()
         os.close(self.ours)
-        os.close(self.theirs)
 
 
 @pytest.fixture

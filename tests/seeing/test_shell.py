@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import select
 import signal
@@ -17,6 +16,7 @@ import pytest
 
 from socklab import player
 from socklab.scenario import load
+from tests import pseudo_terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "socklab", "shell"]
@@ -183,18 +183,9 @@ class Terminal:
     """A shell on a terminal of its own."""
 
     def __init__(self, folder: Path, *words: str) -> None:
-        self.ours, theirs = pty.openpty()
         environment = {**os.environ, "TERM": "xterm", "XDG_STATE_HOME": str(folder / "state")}
-        self.process = subprocess.Popen(
-            [*COMMAND, *words, *COMPOSE],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=folder,
-            env=environment,
-            start_new_session=True,
-        )
-        os.close(theirs)
+        self.ours, theirs = pseudo_terminal.opened()
+        self.process = pseudo_terminal.run([*COMMAND, *words, *COMPOSE], theirs, cwd=folder, env=environment)
         self.text = ""
 
     def until(self, wanted: str, limit: float = 20.0) -> str:
@@ -203,10 +194,7 @@ class Terminal:
         while wanted not in self.text:
             ready, _, _ = select.select([self.ours], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"{wanted!r} did not come; this did: {self.text!r}"
-            try:
-                data = os.read(self.ours, 65536)
-            except OSError:
-                data = b""
+            data = pseudo_terminal.read(self.ours)
             assert data, f"ended before {wanted!r} came; this did: {self.text!r}"
             if b"\x1b[6n" in data:
                 os.write(self.ours, b"\x1b[1;1R")  # where the cursor is, as a terminal answers
