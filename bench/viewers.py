@@ -81,8 +81,8 @@ class Serving:
         """Seconds of the rounds, and for each event and viewer the seconds until it was there."""
         before = set(self.runs.glob("*"))
         play = self.ask("POST", "/plays", {"scenario": self.scenarios[label]})["id"]
-        seen = _watch(self.port, play, max(viewers, 1) if viewers else 0)
-        while not viewers and len(self.ask("GET", "/scenarios")) and not _ended(self.runs, before):
+        seen = _watch(self.port, play, viewers)
+        while not _ended(self.runs, before):
             time.sleep(0.05)
         (folder,) = set(self.runs.glob("*")) - before
         return _rounds(folder), _latencies(folder, seen)
