@@ -39,36 +39,75 @@ CHUNK = 65536  # most that one recv() takes, and most that is kept of a line wit
 CONNECT_S = 5.0  # the kernel would try for two minutes
 PART_S = 0.2  # a line without its newline is shown after this pause
 SILENCE_S = 5.0  # after Ctrl-D: how long the server may say nothing and not close
+POKE = signal.SIGUSR1  # "there is something to show", from another thread to the main thread
+POKE_S = 0.05  # how long until it is said again
 SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 class Screen:
-    """Lines that arrive, above the line that is being typed. Used by all threads."""
+    """Lines that arrive, above the line that is being typed.
+
+    On a terminal the main thread prints them all, in a signal handler: only there is readline at rest. Another
+    thread that asked for the typed text could meet it half changed. That thread pokes until its text is shown,
+    since a signal that comes just before input() waits would be noticed at the next key.
+    """
 
     def __init__(self):
         self.lock = threading.Lock()
         self.terminal = sys.stdin.isatty() and sys.stdout.isatty()
         self.typing = False
+        self.arrived = None  # what another thread wants to be shown
+        self.shown = threading.Event()
         self.mode = termios.tcgetattr(sys.stdin) if self.terminal else None
         sys.stdin.reconfigure(errors="surrogateescape")  # whatever is typed is bytes in the end
         sys.stdout.reconfigure(errors="backslashreplace")
+        if self.terminal:
+            signal.signal(POKE, self.poked)
 
     def show(self, text):
-        with self.lock:
-            if self.typing:
-                typed = PROMPT + (readline.get_line_buffer() if readline else "")
-                rows, last = divmod(cells(typed), shutil.get_terminal_size().columns)
-                if rows and not last:
-                    typed += " \r"  # a full row: the cursor stands in the next one, as readline has it
-                # Back to the begin of the typed line, erase from there on, print, type it again.
-                text = "\r" + "\x1b[A" * rows + "\x1b[J" + text + "\n" + typed
-            else:
-                text += "\n"
-            try:
-                sys.stdout.write(text)
-                sys.stdout.flush()
-            except BrokenPipeError:
-                os._exit(128 + signal.SIGPIPE)  # nobody reads what we print, as behind `| head`
+        """Print a text, from the main thread or the receiver; it stands there when this comes back."""
+        if not self.terminal or threading.current_thread() is threading.main_thread():
+            with self.lock:
+                self.put(text)
+            return
+        self.shown.clear()
+        self.arrived = text
+        signal.pthread_kill(threading.main_thread().ident, POKE)
+        while not self.shown.wait(POKE_S):
+            signal.pthread_kill(threading.main_thread().ident, POKE)
+
+    def poked(self, *_):
+        if not self.lock.acquire(blocking=False):
+            return  # the main thread holds it itself; the next poke will do
+        if self.arrived is not None:
+            text, self.arrived = self.arrived, None
+            self.put(text)
+            self.shown.set()
+        self.lock.release()
+
+    def at_prompt(self):
+        """Is a line being typed? Only then readline has the terminal: it takes it before it prints the prompt, and
+        gives it back at Return, before input() comes back."""
+        try:
+            return self.typing and not (readline and termios.tcgetattr(sys.stdin)[3] & termios.ICANON)
+        except termios.error:
+            return False  # the terminal is gone
+
+    def put(self, text):
+        if self.at_prompt():
+            typed = PROMPT + (readline.get_line_buffer() if readline else "")
+            rows, last = divmod(cells(typed), shutil.get_terminal_size().columns)
+            if rows and not last:
+                typed += " \r"  # a full row: the cursor stands in the next one, as readline has it
+            # Back to the begin of the typed line, erase from there on, print, type it again.
+            text = "\r" + "\x1b[A" * rows + "\x1b[J" + text + "\n" + typed
+        else:
+            text += "\n"
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os._exit(128 + signal.SIGPIPE)  # nobody reads what we print, as behind `| head`
 
     def read(self):
         """The next line from the keyboard, with its newline. Raises EOFError at Ctrl-D."""
@@ -76,9 +115,11 @@ class Screen:
             if line := sys.stdin.buffer.readline():
                 return line
             raise EOFError
+        if not readline:
+            print(PROMPT, end="", flush=True)
         self.typing = True
         try:
-            return input(PROMPT).encode(errors="surrogateescape") + b"\n"
+            return input(PROMPT if readline else "").encode(errors="surrogateescape") + b"\n"
         except EOFError:
             self.typing = False
             self.show("")  # the next text belongs on a line of its own, not behind the prompt
@@ -90,8 +131,8 @@ class Screen:
         """Show the last words. Nothing is shown after them: the lock is not given back."""
         self.lock.acquire(timeout=1.0)  # not for ever: a thread may be stuck in show(), if Ctrl-S was pressed
         if self.terminal:
+            words = f"\n{words}" if self.at_prompt() else words
             termios.tcsetattr(sys.stdin, termios.TCSANOW, self.mode)  # readline will not come to that
-            words = f"\n{words}" if self.typing else words
         if words:
             try:
                 print(words, file=sys.stderr, flush=True)
