@@ -25,6 +25,7 @@ from socklab.cli.common import (
     compose_of,
     lab_options,
     positive,
+    run,
     runs_option,
     told,
     troubles,
@@ -238,9 +239,7 @@ def _play(arguments: argparse.Namespace) -> int:
         for scenario in reversed(first.values()):
             print(*explain.scenario(scenario), sep="\n")
         return USAGE if selection.errors else OK
-    import asyncio
-
-    return asyncio.run(_play_selected(arguments, selection))
+    return run(_play_selected(arguments, selection))
 
 
 async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
@@ -377,17 +376,13 @@ def _schema(arguments: argparse.Namespace) -> int:
 
 def _doctor(arguments: argparse.Namespace) -> int:
     """What this machine can do, and the fix for what it cannot. Found out by doing it."""
-    import asyncio
-
     from socklab import doctor
 
-    return asyncio.run(doctor.examine(arguments.measure))
+    return run(doctor.examine(arguments.measure))
 
 
 def _talk(arguments: argparse.Namespace) -> int:
     """Talk to a server: the keyboard in one thread, what arrives in another. A SERVICE is started on a node of its own."""
-    import asyncio
-
     from socklab import talk
 
     try:
@@ -397,8 +392,6 @@ def _talk(arguments: argparse.Namespace) -> int:
             return talk.to_address(
                 arguments.target, udp=arguments.udp or arguments.registry, register=arguments.registry
             )
-        return asyncio.run(
-            talk.to_service(arguments.target, arguments.on, arguments.compose, arguments.patience)
-        )
+        return run(talk.to_service(arguments.target, arguments.on, arguments.compose, arguments.patience))
     except troubles() as exc:
         return told(exc)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 from socklab import BACKENDS
 
@@ -95,3 +97,37 @@ def told(exc: Exception) -> int:
 
     terminal.error(str(exc))
     return BROKEN if isinstance(exc, LabError) and not isinstance(exc, NoLab) else USAGE
+
+
+def run(work: Coroutine[Any, Any, int]) -> int:
+    """asyncio.run(), but Ctrl-C is heard between two callbacks of the loop, and raised when all that was begun has been ended.
+
+    Python's own way cancels in the middle of whatever runs, so that an answer that is being handed on finds nobody who waits for it.
+    A second Ctrl-C does just that: it is for what does not end.
+    """
+    import asyncio
+    import signal
+
+    async def whole() -> int | None:
+        loop, here = asyncio.get_running_loop(), asyncio.current_task()
+        assert here is not None
+        told = False
+
+        def interrupt() -> None:
+            nonlocal told
+            told = True
+            loop.remove_signal_handler(signal.SIGINT)
+            here.cancel()
+
+        loop.add_signal_handler(signal.SIGINT, interrupt)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if not told:
+                raise
+            return None
+
+    status = asyncio.run(whole())
+    if status is None:
+        raise KeyboardInterrupt
+    return status

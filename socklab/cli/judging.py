@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from socklab.cli.common import BROKEN, FAILED, OK, USAGE, compose_of, lab_options, positive
+from socklab.cli.common import BROKEN, FAILED, OK, USAGE, compose_of, lab_options, positive, run
 
 COMMANDS = ("check", "grade", "explore", "play")
 """Those that take a program behind `--`."""
@@ -219,15 +219,13 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _judged(work: Coroutine[None, None, int]) -> int:
     """The exit code; what went wrong is told."""
-    import asyncio
-
     from socklab import terminal
     from socklab.backends import LabError
     from socklab.source import ScenarioError
     from socklab.topology import TopologyError
 
     try:
-        return asyncio.run(work)
+        return run(work)
     except (Usage, ScenarioError) as exc:
         terminal.error(str(exc))
         return USAGE

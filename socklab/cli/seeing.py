@@ -16,6 +16,7 @@ from socklab.cli.common import (
     compose_of,
     lab_options,
     names,
+    run,
     runs_option,
     told,
     troubles,
@@ -207,8 +208,6 @@ def _draw(arguments: argparse.Namespace, events: list[Event]) -> int:
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve the web page: the scenarios with their verdicts, and each play as it goes on. For this machine only, unless --listen says otherwise: then whoever knows the token that is printed may play."""
-    import asyncio
-
     from socklab import player, terminal
 
     try:
@@ -223,7 +222,7 @@ def _serve(arguments: argparse.Namespace) -> int:
         return USAGE
     for message in errors:
         terminal.error(message)
-    return asyncio.run(_serve_these(arguments, playable)) if playable else USAGE
+    return run(_serve_these(arguments, playable)) if playable else USAGE
 
 
 async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> int:
@@ -290,7 +289,6 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
 
 def _shell(arguments: argparse.Namespace) -> int:
     """Play by hand: type a step, see what happens, type the next. With a scenario, `next` plays its steps one by one. `save FILE` writes what was typed, with what came, as a scenario that passes."""
-    import asyncio
     from importlib.util import find_spec
 
     from socklab import player, terminal, topology
@@ -309,7 +307,7 @@ def _shell(arguments: argparse.Namespace) -> int:
             scenario, rest = by_hand(arguments.what, arguments.clients), []
             lab_file = topology.read(compose_of(arguments))
         lab_file.service(scenario.service)
-        return asyncio.run(_shell_there(arguments, scenario, lab_file, rest))
+        return run(_shell_there(arguments, scenario, lab_file, rest))
     except ScenarioError as exc:
         terminal.error(str(exc))
         return USAGE
@@ -342,14 +340,12 @@ async def _shell_there(
 
 def _record(arguments: argparse.Namespace) -> int:
     """Stand between a client (nc, telnet, a program) and a server, pass on all that happens, and write it down as a scenario: what was said as steps, what came as expectations. Of a service of the compose file it is played once, to see that it passes."""
-    import asyncio
-
     from socklab import saved, terminal
     from socklab.source import ScenarioError
 
     try:
         saved.may_be(arguments.path)
-        return asyncio.run(_record_there(arguments))
+        return run(_record_there(arguments))
     except saved.NotSaved as exc:
         terminal.error(str(exc))
         return USAGE
