@@ -32,6 +32,7 @@ import collections
 import errno
 import fcntl
 import heapq
+import importlib.util
 import json
 import os
 import select
@@ -164,6 +165,7 @@ class Agent:
         self.waits_for_room = False  # in the control stream
         self.full = False  # the conductor takes nothing for now, so no client is read
         self.syncs = collections.deque()  # (number, clients still to be read) of each sync command
+        self.crowds = None  # thousands of clients as one: crowd.py, once there are any
         self.running = True
 
     # The control stream.
@@ -185,6 +187,8 @@ class Agent:
         finally:
             for client in self.clients.values():
                 self.drop(client)
+            if self.crowds:
+                self.crowds.close()
             self.epoll.close()
             for fd, was in blocking.items():
                 os.set_blocking(fd, was)  # a terminal is shared with whoever started us
@@ -203,7 +207,8 @@ class Agent:
     def turn(self):
         """Wait for what happens next, and deal with it."""
         commands = self.is_file
-        for fd, events in self.epoll.poll(0 if self.is_file else self.until_next_timer()):
+        busy = bool(self.crowds and self.crowds.jobs)
+        for fd, events in self.epoll.poll(0 if commands or busy else self.until_next_timer()):
             if fd in self.by_fd:
                 self.ready(self.by_fd[fd], events)
             elif fd == self.fd_in and events & ~WRITABLE:
@@ -216,6 +221,8 @@ class Agent:
         while self.running and self.timers and self.timers[0][0] <= now_s():
             if function := heapq.heappop(self.timers)[2]:
                 function()
+        if busy and self.running:
+            self.crowds.work()
 
     def hear(self):
         try:
@@ -485,6 +492,16 @@ class Agent:
     def do_status(self, number, message):
         self.answer(number, clients={name: describe(client) for name, client in self.clients.items()})
 
+    def do_crowd(self, number, message):
+        if self.crowds is None:
+            self.crowds = beside("crowd").Crowds(self.answer)
+        self.crowds.command(number, message)
+
+    def do_pin(self, number, message):
+        """Run on these processors only (sched_setaffinity(2))."""
+        os.sched_setaffinity(0, need(message, "processors", list, "a list of their numbers"))
+        self.answer(number)
+
     def do_bye(self, number, message):
         for client in self.clients.values():
             self.drop(client)  # so that whatever is under way has its answer, too
@@ -726,6 +743,15 @@ class Agent:
             return client.sock.sendto(job.part, job.target)
 
 
+def beside(name):
+    """A module of this program that stands beside this file, and is read when it is needed first."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    spec = importlib.util.spec_from_file_location(name, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def now():
     return time.monotonic_ns()
 
@@ -887,7 +913,7 @@ def chunk_of(chunk, kind):
     try:
         data = chunk["text"].encode() if "text" in chunk else base64.b64decode(chunk["base64"], validate=True)
         times = chunk.get("repeat", 1)
-    except (TypeError, ValueError, LookupError, AttributeError):
+    except (ValueError, LookupError, AttributeError):
         raise Usage('a chunk is {"text": …} or {"base64": …}, with "repeat": n if it is long') from None
     if type(times) is not int or not 0 <= len(data) * times <= LONGEST:
         raise Usage(f'"repeat" is a whole number, for {LONGEST} bytes at most; got {times!r:.80}')

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 PAGE = os.sysconf("SC_PAGESIZE")
+TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds in which the kernel tells processor time
 MEMORY = 64 << 20  # bytes of growth that nobody takes for a leak: heaps that are collected now and then
 SHARE = 3  # one thing left behind for every third client is a leak; a pool that still grows a little is none
 
@@ -59,6 +60,17 @@ def tree(pid: int) -> Iterator[int]:
                     waiting += [int(child) for child in file.read().split()]
         except (FileNotFoundError, ProcessLookupError):
             continue
+
+
+def processor_time(pid: int) -> float:
+    """Seconds that a process, those below it, and those of them that have ended and been waited for have had of processors."""
+    ticks = 0
+    for each in tree(pid):
+        try:
+            ticks += sum(int(field) for field in _stat(each)[11:15])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return ticks * TICK
 
 
 def sockets(pid: int) -> set[int] | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from socklab import __version__
-from socklab.cli import judging, seeing, standing
+from socklab.cli import bench, judging, seeing, standing
 from socklab.cli.common import (
     BROKEN,
     INTERRUPTED,
@@ -177,6 +177,7 @@ def _parser() -> argparse.ArgumentParser:
 
     standing.add_parsers(commands)
     judging.add_parsers(commands)
+    bench.add_parsers(commands)
 
     doctor = commands.add_parser(
         "doctor", help="what this machine can do, and the fix for what it cannot", description=_doctor.__doc__

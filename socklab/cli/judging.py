@@ -16,7 +16,7 @@ from typing import Any
 
 from socklab.cli.common import BROKEN, FAILED, OK, USAGE, compose_of, lab_options, positive, run
 
-COMMANDS = ("check", "grade", "explore", "play")
+COMMANDS = ("check", "grade", "explore", "play", "bench")
 """Those that take a program behind `--`."""
 ALLOWED = "--i-may-test-this-host"
 

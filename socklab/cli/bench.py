@@ -1,0 +1,286 @@
+"""`socklab bench`: servers under a defined load, side by side."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from socklab.cli.common import (
+    BROKEN,
+    FAILED,
+    OK,
+    USAGE,
+    compose_of,
+    lab_options,
+    positive,
+    run,
+    told,
+    troubles,
+)
+from socklab.contracts import CONTRACTS
+
+if TYPE_CHECKING:
+    from socklab.load import Subject
+
+OURS = {
+    "echo": ("threaded", "forking", "eventloop"),
+    "chat": ("chat", "chat-eventloop"),
+    "udp-echo": ("udp-echo",),
+    "registry": ("udp-registry",),
+}
+SHAPES = {"chat": "1x100,10x100,100x100", "registry": "1x10,1x100"}
+CONNECTIONS = {"echo": "1,100,1000", "udp-echo": "1,100"}
+
+
+class Usage(Exception):
+    """What was asked for cannot be measured; the message says what can."""
+
+
+def add_parsers(commands: Any) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="servers under load side by side: throughput, latency, what they cost",
+        description=_bench.__doc__,
+        usage="socklab bench CONTRACT [SERVICE…] [options] [-- COMMAND {host} {port}]",
+    )
+    bench.add_argument("contract", choices=list(CONTRACTS), metavar="CONTRACT", help=", ".join(CONTRACTS))
+    bench.add_argument(
+        "services", nargs="*", metavar="SERVICE", help="of the compose file (default: those of this contract)"
+    )
+    bench.add_argument(
+        "--peers", action="store_true", help="also servers of others, where they are installed"
+    )
+    bench.add_argument(
+        "--load",
+        choices=("steady", "churn", "idle"),
+        default="steady",
+        help="steady: messages (default); churn: clients come and go; idle: they only stay",
+    )
+    bench.add_argument(
+        "--clients",
+        metavar="N[,N…]",
+        help="connections (echo, churn, idle), or SENDERSxRECEIVERS (chat, registry), like 1x100,10x100",
+    )
+    bench.add_argument(
+        "--size",
+        type=_numbers(1, 60_000),
+        default=[64],
+        metavar="BYTES[,…]",
+        help="of a message (default: 64)",
+    )
+    bench.add_argument(
+        "--in-flight",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="messages that an echo client may be ahead (default: 1)",
+    )
+    bench.add_argument(
+        "--rate",
+        type=_rate,
+        default=0.0,
+        metavar="N",
+        help="messages a second of all clients together, at their times whatever comes of them: shows latencies (default: as many as can be)",
+    )
+    bench.add_argument(
+        "--seconds", type=_seconds, default=2.0, metavar="S", help="of each measurement (default: 2)"
+    )
+    bench.add_argument(
+        "--rounds", type=positive, default=3, metavar="N", help="measurements of each, in turns (default: 3)"
+    )
+    bench.add_argument(
+        "--agents", type=positive, default=1, metavar="N", help="generators (echo, churn, idle; default: 1)"
+    )
+    bench.add_argument(
+        "--no-pin", action="store_true", help="leave it to the kernel on which processor who runs"
+    )
+    bench.add_argument("--json", type=Path, metavar="FILE", help="leave the figures in this file")
+    bench.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw them: .svg, .png or .pdf (needs matplotlib)"
+    )
+    lab_options(bench)
+    bench.set_defaults(run=_bench, on="process")
+
+
+def _numbers(least: int, most: int) -> Any:
+    def parse(text: str) -> list[int]:
+        parts = text.replace("_", "").split(",")
+        if not all(part.isdigit() and least <= int(part) <= most for part in parts):
+            raise argparse.ArgumentTypeError(
+                f'"{text}" is no list of numbers from {least} to {most}, like 64,1024'
+            )
+        return [int(part) for part in parts]
+
+    return parse
+
+
+def _rate(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 1 <= value <= 1e7:
+        raise argparse.ArgumentTypeError(f'"{text}" is no number of messages a second from 1 to 10,000,000')
+    return value
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0.1 <= value <= 3600:
+        raise argparse.ArgumentTypeError(f'"{text}" is no number of seconds from 0.1 to 3600')
+    return value
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    """Put servers under a defined load, in turns, and say how much each carried, how late, and what that cost it. Every message is
+    checked, not only counted. Exit code: 0 all was delivered as it ought to be, 1 one of the servers lost, doubled or damaged
+    something, 2 usage, 3 nothing could be measured."""
+    from socklab import terminal
+
+    try:
+        return run(_benched(arguments))
+    except Usage as exc:
+        terminal.error(str(exc))
+        return USAGE
+    except troubles() as exc:
+        return told(exc)
+
+
+async def _benched(arguments: argparse.Namespace) -> int:
+    from socklab import bench, player, terminal
+
+    loads = list(_loads(arguments))
+    backend, instead = await player.choose(arguments.on)
+    if instead:
+        terminal.error(f"on {backend.name}: {instead}")
+    with tempfile.TemporaryDirectory(prefix="socklab-bench-") as folder:
+        subjects = _subjects(arguments, Path(folder))
+        done = itertools.count(1)
+        whole = len(subjects) * len(loads) * arguments.rounds
+
+        def progress(measured: Any) -> None:
+            if sys.stderr.isatty():
+                print(
+                    f"\r{next(done)}/{whole} {measured.load.name} {measured.subject}\033[K",
+                    end="",
+                    file=sys.stderr,
+                )
+
+        try:
+            rows = await bench.compare(
+                subjects, loads, backend, arguments.rounds, not arguments.no_pin, progress
+            )
+        finally:
+            if sys.stderr.isatty():
+                print("\r\033[K", end="", file=sys.stderr)
+            await backend.close()
+    print(*bench.tables(rows), sep="\n")
+    if not _kept(arguments, rows):
+        return BROKEN
+    if all(row.cannot for row in rows):
+        return BROKEN
+    return FAILED if any(row.wrong for row in rows if not row.subject.peer) else OK
+
+
+def _loads(arguments: argparse.Namespace) -> Any:
+    """Raises Usage."""
+    from socklab.load import Load
+
+    contract, kind = arguments.contract, arguments.load
+    common = {"seconds": arguments.seconds, "rate": arguments.rate, "agents": arguments.agents}
+    if kind == "idle" and arguments.rate:
+        raise Usage("--rate says nothing of clients who only stay")
+    if kind == "churn" and CONTRACTS[contract].protocol == "udp":
+        raise Usage("over UDP nobody connects, so nobody comes and goes: churn goes with echo and chat")
+    if kind == "steady" and contract in SHAPES:
+        if arguments.agents > 1:
+            raise Usage(
+                "what goes to all is said and heard by one generator: --agents goes with echo, churn and idle"
+            )
+        for part, size in itertools.product(
+            (arguments.clients or SHAPES[contract]).split(","), arguments.size
+        ):
+            match = re.fullmatch(r"(\d+)[x×→:](\d+)", part.strip())
+            if not match or not 1 <= int(match[1]) <= 10_000 or not 1 <= int(match[2]) <= 100_000:
+                raise Usage(f'--clients "{part}": here it is SENDERSxRECEIVERS, like 10x100')
+            if size < 16:
+                raise Usage(f"--size {size}: a line that can be told from others has 16 bytes at least")
+            yield Load(kind="fan-out", senders=int(match[1]), receivers=int(match[2]), size=size, **common)
+        return
+    given = arguments.clients or {"churn": "16", "idle": "1000"}.get(kind) or CONNECTIONS[contract]
+    try:
+        counts = _numbers(1, 1_000_000)(given)
+    except argparse.ArgumentTypeError as exc:
+        raise Usage(f"--clients: {exc}") from None
+    for count, size in itertools.product(counts, arguments.size):
+        yield Load(
+            kind="echo" if kind == "steady" else kind,
+            receivers=count,
+            size=size,
+            in_flight=arguments.in_flight,
+            **common,
+        )
+
+
+def _subjects(arguments: argparse.Namespace, folder: Path) -> list[Subject]:
+    """Raises Usage and TopologyError."""
+    from socklab import load, peers, terminal, topology
+    from socklab.guest import Guest
+    from socklab.load import Subject, plain
+    from socklab.topology import Topology
+
+    contract = CONTRACTS[arguments.contract]
+    subjects: list[Subject] = []
+    services = arguments.services or (() if arguments.program else OURS[contract.name])
+    if services:
+        lab_file = topology.read(compose_of(arguments))
+        for name in services:
+            subject = load.of_service(name, lab_file)
+            if subject.service.contract != contract.name:
+                raise Usage(
+                    f"{name} is a server of the contract {subject.service.contract}, not of {contract.name}"
+                )
+            subjects.append(subject)
+    if arguments.program:
+        own = Topology.of_guest(
+            contract,
+            tuple(arguments.program),
+            Guest(Path.cwd(), limits=peers.UNLIMITED),
+            contract.port,
+            "yours",
+        )
+        subjects.append(Subject("yours", own, own.service("yours"), load.SPEECH.get(contract.name, plain)))
+    for peer in peers.PEERS if arguments.peers else ():
+        if peer.contract == contract.name:
+            try:
+                subjects.append(peer.subject(folder))
+            except peers.Missing as exc:
+                terminal.error(f"skipped: {exc}")
+    return subjects
+
+
+def _kept(arguments: argparse.Namespace, rows: Any) -> bool:
+    """Leave the figures where they were asked for."""
+    from socklab import bench, terminal
+
+    try:
+        if arguments.json is not None:
+            arguments.json.write_text(json.dumps(bench.as_data(rows), indent=1) + "\n")
+        if arguments.plot is not None:
+            bench.plot(rows, arguments.plot)
+    except ImportError as exc:
+        terminal.error(f"--plot needs {exc.name}: pip install 'socklab[plot]'")
+        return False
+    except (OSError, ValueError) as exc:
+        terminal.error(f"the figures cannot be left there: {exc}")
+        return False
+    return True

@@ -1,0 +1,425 @@
+"""A server under a defined load: started, met by crowds of clients, and asked what it cost. What `socklab bench` is made of.
+
+    Subject ─┐
+             ├─▶ measure() ─▶ a lab: the server, and hosts whose agents are crowds (clients/crowd.py) ─▶ Measured
+    Load ────┘
+
+The load is made and counted inside the agents; only what came of it crosses their control streams.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from socklab import holdings
+from socklab.agents import Agent
+from socklab.backends import PROGRAMS, Backend, Lab, LabError, Network, Node
+from socklab.history import to_wire
+from socklab.servers import NotReady, Server
+from socklab.topology import Service, Topology
+
+WINDOW = {"tcp": 2000, "udp": 200}
+"""Lines that senders may be ahead of the slowest receiver; datagrams must fit into its buffer."""
+JOIN_LIMIT = 60.0  # seconds for a crowd to connect
+AT_ONCE = 256  # clients that connect at once
+SETTLED = 5.0  # seconds for a server to take in, or to release, all of a crowd
+RAMP = 0.3  # seconds of a load that do not count
+
+
+@dataclass(frozen=True)
+class Speech:
+    """How a server is talked to, where that is not plain lines: what members say first and wait for, and what stands around a text
+    when it is said and when it is heard. A {number} is the member's. Without `hear` it is learned from the first lines."""
+
+    hello: bytes = b""
+    until: bytes = b""
+    answered: bool = False
+    """Wait for any answer."""
+    sender_hello: bytes = b""
+    sender_until: bytes = b""
+    say: tuple[bytes, bytes] | None = None
+    hear: tuple[bytes, bytes] | None = None
+
+    def greeting(self, senders: int) -> dict[str, Any]:
+        """The fields of an agent's `open` command."""
+        told = {
+            "hello": _wire(self.hello),
+            "until": _wire(self.until),
+            "answered": self.answered,
+            "sender_hello": _wire(self.sender_hello or self.hello),
+            "sender_until": _wire(self.sender_until or self.until),
+            "sender_answered": self.answered,
+        }
+        return {**told, "senders": senders}
+
+    def around(self) -> dict[str, Any]:
+        """The fields of an agent's `fan-out` command."""
+        pairs = {name: pair for name, pair in (("say", self.say), ("hear", self.hear)) if pair is not None}
+        return {
+            f"{name}_{which}": _wire(part)
+            for name, pair in pairs.items()
+            for which, part in zip(("before", "after"), pair, strict=True)
+        }
+
+
+def plain(size: int) -> Speech:
+    return Speech()
+
+
+def registering(size: int) -> Speech:
+    return Speech(hello=b"#REG", answered=True)
+
+
+SPEECH = {"registry": registering}
+"""By contract; all others are talked to as they are."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A server that is put under load."""
+
+    name: str
+    topology: Topology
+    service: Service
+    speech: Callable[[int], Speech] = plain
+    """How it is talked to, with texts of so many bytes."""
+    peer: str = ""
+    """The package it comes from, if it is somebody else's."""
+    most: int = 0
+    """So many connections it can have at once, by what is known of it; 0: nothing is known."""
+    longest: int = 0
+    """Bytes of the longest text that it carries; 0: any."""
+
+    def cannot(self, load: Load) -> str:
+        """Why it cannot be put under this load; or nothing."""
+        if self.most and load.members > self.most:
+            return f"has room for {self.most} connections"
+        if self.longest and load.size > self.longest:
+            return f"carries texts of {self.longest} bytes at most"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What is asked of a server. `size` is that of a message in bytes, its newline counted."""
+
+    kind: str
+    """echo, fan-out, churn or idle"""
+    receivers: int
+    """Of an echo: the connections."""
+    senders: int = 0
+    size: int = 64
+    in_flight: int = 1
+    rate: float = 0.0
+    """Messages a second, of all clients together; 0: as many as can be."""
+    seconds: float = 2.0
+    agents: int = 1
+
+    @property
+    def members(self) -> int:
+        return self.receivers + self.senders
+
+    @property
+    def name(self) -> str:
+        at = f", {self.rate:,.0f}/s" if self.rate else ""
+        match self.kind:
+            case "fan-out":
+                return f"{self.senders}→{self.receivers:,}, {self.size} B{at}"
+            case "echo":
+                ahead = f", {self.in_flight} in flight" if self.in_flight > 1 else ""
+                return f"{self.receivers:,} × {self.size} B{ahead}{at}"
+            case "churn":
+                return f"come and go, {self.receivers} at once{at}"
+            case _:
+                return f"{self.receivers:,} idle"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What came of one load. Times in seconds, memory in bytes; None: not known here."""
+
+    subject: str
+    load: Load
+    per_second: float = 0.0
+    """Messages that came, or clients that came and went."""
+    processor: float | None = None
+    """Seconds of processors that the server took for each million of these."""
+    memory: float | None = None
+    """That the server took more with the crowd than without; of idle clients: for each."""
+    descriptors: int | None = None
+    """That it has more than before when the crowd has gone."""
+    percentiles: Mapping[str, float] = field(default_factory=dict)
+    """p50, p99, p99.9 of the latencies, counted from when each message was due."""
+    busy: float = 0.0
+    """The share of its processor that the busiest generator took."""
+    late: float = 0.0
+    """How much later than due the generator said a message, at most."""
+    wrong: tuple[str, ...] = ()
+    """What was not delivered as it ought to be."""
+    cannot: str = ""
+    """Why there are no figures."""
+
+    def as_data(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def measure(subject: Subject, load: Load, backend: Backend, pin: bool = True) -> Measured:
+    """Start the server, put it under load, end it. Raises LabError when the lab breaks, and TopologyError.
+
+    `pin`: generators on processors of their own, the server on the others, where there are several.
+    """
+    if why := subject.cannot(load):
+        return Measured(subject=subject.name, load=load, cannot=why)
+    service = subject.service
+    names = [f"crowd{number + 1}" for number in range(load.agents)]
+    networks = [Network(name, subject.topology.networks[name]) for name in service.networks]
+    host = Node("server", service.networks, service.aliases, subject.topology.path.resolve())
+    lab = await backend.lab(networks, [host, *(Node(name, service.networks) for name in names)])
+    server = Server("server", service, "server", lab, subject.topology.root, 1.0, lambda *_, **__: None)
+    crowds: list[_Crowd] = []
+    try:
+        await server.start()
+        crowds = [_Crowd(Agent(name, await lab.inside(name, "agent"), lambda _: None)) for name in names]
+        if pin:
+            await _pin(server, crowds)
+        return await _Measurement(subject, load, lab, server, crowds).run()
+    except NotReady as exc:
+        return Measured(subject=subject.name, load=load, cannot=str(exc))
+    finally:
+        for crowd in crowds:
+            crowd.agent.close()
+        server.close()
+        await lab.stop()
+
+
+class _Crowd:
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+
+    async def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
+        return await self.agent.ask("crowd", what=what, crowd="crowd", **arguments)
+
+
+class _Measurement:
+    """One load at one server."""
+
+    def __init__(
+        self, subject: Subject, load: Load, lab: Lab, server: Server, crowds: Sequence[_Crowd]
+    ) -> None:
+        self.subject = subject
+        self.load = load
+        self.crowds = crowds
+        self.speech = subject.speech(load.size)
+        self.protocol = subject.service.protocol
+        self.server = server
+        self.to = [server.address, server.port]
+        self.pid = server.program.pid if PROGRAMS in lab.can and server.program is not None else 0
+
+    async def run(self) -> Measured:
+        load = self.load
+        before = self._held()
+        if load.kind != "churn" and (trouble := await self._connect()):
+            return Measured(subject=self.subject.name, load=load, cannot=trouble)
+        if load.kind == "idle":
+            return await self._idle(before)
+        spent = self._spent()
+        began = time.monotonic()
+        replies = await asyncio.gather(
+            *(self._load(crowd, number) for number, crowd in enumerate(self.crowds))
+        )
+        lasted, spent = time.monotonic() - began, self._spent() - spent
+        if refused := [reply for reply in replies if not reply["ok"]]:
+            return Measured(subject=self.subject.name, load=load, cannot=refused[0]["message"])
+        held = self._held()
+        await asyncio.gather(*(crowd.ask("close") for crowd in self.crowds if load.kind != "churn"))
+        heard = sum(reply.get("heard", reply["delivered"]) for reply in replies)
+        return Measured(
+            subject=self.subject.name,
+            load=load,
+            per_second=sum(reply["delivered"] / reply["seconds"] for reply in replies),
+            processor=spent / heard * 1e6 if self.pid and heard else None,
+            memory=held.memory - before.memory if held and before else None,
+            descriptors=await self._left_behind(before),
+            percentiles=percentiles([pair for reply in replies for pair in reply["times"]])
+            if load.rate or load.kind == "churn"
+            else {},
+            busy=max(reply["busy"] for reply in replies) if lasted else 0.0,
+            late=max(reply["late_us"] for reply in replies) / 1e6,
+            wrong=tuple(_wrong(replies)),
+        )
+
+    async def _connect(self) -> str:
+        """Open the crowds. Why it could not be done; or nothing."""
+        load, greeting = self.load, self.speech.greeting(self.load.senders)
+        connected, what, deadline = 0, "open", time.monotonic() + JOIN_LIMIT
+        for number, crowd in enumerate(self.crowds):
+            left = _share(load.receivers, number, len(self.crowds)) + (load.senders if number == 0 else 0)
+            what = "open"
+            while left:
+                count = min(left, await self._room())
+                reply = await crowd.ask(
+                    what,
+                    kind=self.protocol,
+                    to=self.to,
+                    count=count,
+                    limit=max(0.0, deadline - time.monotonic()),
+                    **greeting,
+                )
+                if not reply["ok"]:
+                    raise LabError(f"the crowd cannot be opened: {reply['message']}")
+                if reply["failed"]:
+                    why = ", ".join(f"{count} {word}" for word, count in reply["failed"].items())
+                    limit = f" (this program may have {reply['descriptors']} descriptors: ulimit -n)"
+                    told = f"{connected + reply['connected']:,} of {load.members:,} clients connected: {why}"
+                    return told + (limit if "no descriptor" in reply["failed"] else "")
+                left, what = left - count, "more"
+                if not await self._accepted(deadline):
+                    return f"{load.members - left:,} clients connected, and the server does not accept them all within {JOIN_LIMIT:g} s"
+            connected += reply["connected"]
+        return ""
+
+    async def _room(self) -> int:
+        """How many may connect at once: half of what may wait for accept(2), for the kernel drops who comes then."""
+        if self.protocol == "udp" or not self.pid:
+            return AT_ONCE
+        backlog = max((row.tx_queue for row in await self.server.listening()), default=0)
+        return max(1, min(AT_ONCE, backlog // 2))
+
+    async def _accepted(self, deadline: float) -> bool:
+        """Wait until nobody waits for accept(2)."""
+        pause = 0.0005
+        while self.protocol == "tcp" and self.pid and await self.server.waiting():
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(pause)  # the kernel does not tell
+            pause = min(pause * 1.5, 0.02)
+        return True
+
+    async def _load(self, crowd: _Crowd, number: int) -> dict[str, Any]:
+        load, count = self.load, len(self.crowds)
+        told: dict[str, Any] = {"seconds": load.seconds, "ramp": RAMP, "rate": load.rate / count}
+        match load.kind:
+            case "echo":
+                told |= {"size": load.size, "in_flight": load.in_flight}
+            case "churn":
+                told |= {
+                    "kind": self.protocol,
+                    "to": self.to,
+                    "at_once": _share(load.receivers, number, count),
+                }
+                text = "x" * (load.size - 1) + "\n"
+                told |= {"hello": text, "until": text.strip()}
+            case _:
+                # The newline is the text's, as a line is counted; a datagram has none.
+                size = load.size - (self.protocol == "tcp" and not self.speech.say)
+                told |= {"senders": load.senders, "size": size, "window": WINDOW[self.protocol]}
+                told |= self.speech.around()
+        return await crowd.ask(load.kind, **told)
+
+    async def _idle(self, before: holdings.Holdings | None) -> Measured:
+        """What the server holds for clients who say nothing, once it has taken them all in."""
+        load = self.load
+        deadline = time.monotonic() + SETTLED
+        held = self._held()
+        while held and before and time.monotonic() < deadline:
+            if held.descriptors - before.descriptors >= load.receivers or self.protocol == "udp":
+                break
+            await asyncio.sleep(0.05)  # nothing tells when a server has accepted
+            held = self._held()
+        memory = (held.memory - before.memory) / load.receivers if held and before else None
+        replies = await asyncio.gather(*(crowd.ask("look") for crowd in self.crowds))
+        there = sum(reply["there"] for reply in replies)
+        await asyncio.gather(*(crowd.ask("close") for crowd in self.crowds))
+        return Measured(
+            subject=self.subject.name,
+            load=load,
+            per_second=there,
+            memory=memory,
+            descriptors=await self._left_behind(before),
+            wrong=(f"{load.receivers - there} of {load.receivers} were not kept",)
+            if there < load.receivers
+            else (),
+        )
+
+    def _held(self) -> holdings.Holdings | None:
+        try:
+            return holdings.read(self.pid) if self.pid else None
+        except PermissionError:
+            return None
+
+    def _spent(self) -> float:
+        return holdings.processor_time(self.pid) if self.pid else 0.0
+
+    async def _left_behind(self, before: holdings.Holdings | None) -> int | None:
+        """Descriptors that stay when the crowd has gone, after a moment for the server to notice."""
+        deadline = time.monotonic() + SETTLED
+        while before and (held := self._held()):
+            more = held.descriptors - before.descriptors
+            if more <= 0 or time.monotonic() > deadline:
+                return more
+            await asyncio.sleep(0.02)
+        return None
+
+
+async def _pin(server: Server, crowds: Sequence[_Crowd]) -> None:
+    """The generators on the last processors, the server on the others; nothing where there is but one."""
+    processors = sorted(os.sched_getaffinity(0))
+    if len(processors) < 2:
+        return
+    of_crowds = processors[-min(len(crowds), len(processors) - 1) :]
+    for number, crowd in enumerate(crowds):
+        await crowd.agent.ask("pin", processors=[of_crowds[number % len(of_crowds)]])
+    if server.program is not None and server.program.pid:
+        left = [processor for processor in processors if processor not in of_crowds]
+        for pid in holdings.tree(server.program.pid):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                os.sched_setaffinity(int(task), left)
+
+
+def _wrong(replies: Sequence[dict[str, Any]]) -> list[str]:
+    total = {what: sum(reply.get(what, 0) for reply in replies) for what in ("lost", "doubled", "damaged")}
+    found = [f"{number:,} {what}" for what, number in total.items() if number]
+    ended: dict[str, int] = {}
+    for reply in replies:
+        for why, number in {**reply.get("gone", {}), **reply.get("failed", {})}.items():
+            ended[why] = ended.get(why, 0) + number
+    found += [f"{number:,} clients: {why}" for why, number in ended.items()]
+    if example := next((reply["example"] for reply in replies if reply.get("example")), ""):
+        found.append(f"the first: {example}")
+    return found
+
+
+def percentiles(times: Sequence[tuple[int, int]]) -> dict[str, float]:
+    """p50, p99, p99.9 and the longest, in seconds, of (microseconds, how often)."""
+    ordered = sorted((us, count) for us, count in times)
+    total = sum(count for _, count in ordered)
+    wanted = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "max": 1.0}
+    found: dict[str, float] = {}
+    passed = 0
+    for us, count in ordered:
+        passed += count
+        for name, share in wanted.items():
+            if name not in found and passed >= share * total:
+                found[name] = us / 1e6
+    return found
+
+
+def _share(whole: int, number: int, of: int) -> int:
+    return whole // of + (number < whole % of)
+
+
+def _wire(data: bytes) -> Any:
+    """As an agent's crowd takes bytes: a text, or {"base64": …}."""
+    told = to_wire(data)
+    return told.get("text", told)
+
+
+def of_service(name: str, topology: Topology) -> Subject:
+    """A service of the compose file. Raises TopologyError."""
+    service = topology.service(name).judged_as(None)
+    return Subject(name, topology, service, SPEECH.get(service.contract or "", plain))
