@@ -701,7 +701,7 @@ class FanOut:
             t = now()
             if before is None and t >= first:
                 before, usage = (t, self.delivered()), os.times()
-            if after is None and t >= last:
+            elif after is None and t >= last:
                 after, usage = (t, self.delivered()), busy(usage, os.times(), t - before[0])
             if after is None:
                 self.say(t)
@@ -980,7 +980,7 @@ class Echo:
             t = now()
             if before is None and t >= first:
                 before, usage = (t, self.count()), os.times()
-            if after is None and t >= last:
+            elif after is None and t >= last:
                 after, usage = (t, self.count()), busy(usage, os.times(), t - before[0])
             if after is not None and (self.all_back() or t - self.last > STILL_S):
                 break

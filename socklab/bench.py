@@ -16,6 +16,7 @@ from typing import Any
 from socklab.backends import Backend
 from socklab.load import Load, Measured, Subject, measure
 from socklab.terminal import columns
+from socklab.words import duration
 
 FULL = 0.95
 """Of a processor: a generator that takes more may be what is measured."""
@@ -156,14 +157,6 @@ def shown(number: float) -> str:
     if number >= 1e4:
         return f"{number / 1e3:.3g} k"
     return f"{number:,.0f}"
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds < 1e-3:
-        return f"{seconds * 1e6:.0f} µs"
-    return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
 def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -36,8 +36,9 @@ from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
 from socklab.language import FAULT_VERBS, LINK_VERBS
 from socklab.links import Change, Links
+from socklab.load import SPEECH, Crowd, percentiles, plain, wrong
 from socklab.matching import DATAGRAM, LINE, STREAM, Inbox
-from socklab.scenario import ConnectOptions, Payload, Scenario, Step, expand
+from socklab.scenario import ConnectOptions, Load, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
 from socklab.sockets import Socket, as_seen
 from socklab.topology import Service, Topology, TopologyError
@@ -54,6 +55,7 @@ STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
 
 
 DAY = 86400.0
+GATHERED = 30.0  # seconds for a crowd to connect, unless the step gives more
 NAMED_GAP = 0.1  # seconds for a server to take in a name, or a line that it sends to nobody: nothing tells when it has
 SETTLED = 1.0  # seconds for a server to read a line that it sends to nobody
 LONG_GAP = JOIN_GRACE * 1.1  # seconds after which whoever connected has joined
@@ -69,6 +71,8 @@ class _Client:
     name: str
     agent: Agent
     inbox: Inbox
+    of: int = 0
+    """It is a crowd of so many."""
     open: bool = False
     six: bool = False
     """Its socket is one of IPv6."""
@@ -533,9 +537,15 @@ class Play:
         )
         for client in self.scenario.clients:
             agent = self.agents[self.hosts[client.name]]
-            self.clients[client.name] = _Client(client.name, agent, self.judge.inboxes[client.name])
+            self.clients[client.name] = _Client(
+                client.name, agent, self.judge.inboxes[client.name], client.of
+            )
         if self.framing == DATAGRAM:
-            await _all(self._open_datagram(client, ConnectOptions()) for client in self.clients.values())
+            await _all(
+                self._open_datagram(client, ConnectOptions())
+                for client in self.clients.values()
+                if not client.of
+            )
 
     async def _start_agent(self, host: str) -> None:
         stream = await self.lab.inside(host, "agent")
@@ -585,6 +595,9 @@ class Play:
         asked = self._asks_the_wire
         wanted = asked or (self.folder is not None and self.options.capture)
         if not wanted or LINKS not in self.lab.can:
+            return
+        if not asked and any(client.of for client in self.scenario.clients):
+            self._record("note", text="no capture: a crowd says too much (expect: {wire: …} asks for one)")
             return
         addresses = [
             address
@@ -704,6 +717,9 @@ class Play:
                 # One after another, so that an iterative server takes the first one first; then all must be accepted.
                 reached = []
                 for name, options in step.connects:
+                    if self.clients[name].of:
+                        await self._gather(self.clients[name], options, max(limit, GATHERED * self.patience))
+                        continue
                     pair = await self._connect(self.clients[name], options, limit)
                     reached.append(pair)
                     if pair and pair[1] is self.servers["server"]:
@@ -716,6 +732,9 @@ class Play:
                 await _all(self._send(self.clients[name], payloads, limit) for name, payloads in step.sends)
             case "expect":
                 await self._expect(step, limit)
+            case "load":
+                await _all(self._load(self.clients[name], load, limit) for name, load in step.loads)
+                self.judge.conclude_load(step)
             case "sockets":
                 await self._sockets(step, limit)
             case "steady":
@@ -1056,6 +1075,57 @@ class Play:
             row for row in table.rows if row.protocol == "tcp" and ends == (row.local_port, row.remote_port)
         ]
 
+    # crowds
+
+    async def _gather(self, client: _Client, options: ConnectOptions, limit: float) -> None:
+        """Connect a crowd; done when the server has accepted all of it."""
+        server = self.servers[options.to or "server"]
+        six = self._six(options)
+        to = [self._address(client, server, six), options.port or server.port]
+        greeting = SPEECH.get(server.service.contract or "", plain)(0).greeting(0)
+        connected, why = await Crowd(client.agent, client.name).gather(server, to, client.of, greeting, limit)
+        self._record("crowd", client.name, connected=connected, of=client.of, remote=to)
+        client.open = True
+        if why:
+            raise Failed(
+                f"{client.name}: {client.of:,} connections to {server.name}, within {limit:g}s",
+                f"{client.name}: {connected:,} connected; {why}",
+                [client.name],
+            )
+
+    async def _load(self, client: _Client, load: Load, limit: float) -> None:
+        """Let a crowd speak for a while, and record what came of it."""
+        contract = self.service.contract
+        kind = "echo" if contract in ("echo", "udp-echo") else "fan-out"
+        newline = kind == "fan-out" and self.framing == LINE
+        reply = await Crowd(client.agent, client.name).ask(
+            kind,
+            size=load.size - newline,
+            seconds=load.lasts,
+            ramp=0.0,
+            rate=load.rate,
+            limit=limit,
+            **({"in_flight": load.in_flight} if kind == "echo" else {"senders": load.senders}),
+        )
+        if reply["ok"]:
+            found = wrong([reply])
+            listening = client.of - (load.senders if kind == "fan-out" else 0)
+            if reply["receivers"] < listening and not reply["gone"]:
+                found.append(f"{listening - reply['receivers']:,} of them had gone before")
+            said, heard, times = reply["said"], reply["heard"], percentiles(reply["times"])
+            speed = reply["delivered"] / reply["seconds"]
+        else:
+            found, said, heard, times, speed = [reply["message"]], 0, 0, {}, 0.0
+        self._record(
+            "load",
+            client.name,
+            said=said,
+            heard=heard,
+            per_second=round(speed),
+            latency=times,
+            wrong=found,
+        )
+
     # other verbs of clients
 
     async def _client_verb(self, step: Step) -> None:
@@ -1079,7 +1149,11 @@ class Play:
         verb = {"half-close": "shutdown"}.get(step.verb, step.verb)
         for name in step.names:
             self._record(done[step.verb], name)
-        await _all(self._ask(self.clients[name], verb, **arguments) for name in step.names)
+        for name in step.names:
+            if self.clients[name].of:
+                await Crowd(self.clients[name].agent, name).ask("close", abort=step.verb == "abort")
+        names = [name for name in step.names if not self.clients[name].of]
+        await _all(self._ask(self.clients[name], verb, **arguments) for name in names)
         if step.verb in ("close", "abort"):
             for name in step.names:
                 self.clients[name].open = False

@@ -73,6 +73,9 @@ def _step(step: Step) -> Iterator[str]:
                     yield f"{name} {verb} {expectation}{limit}".replace(
                         "must get its process to end", "must end"
                     )
+        case "load":
+            for name, load in step.loads:
+                yield f"{name} says {load}; every message must come once, whole and in order to everyone it is owed to"
         case "quiet":
             for name, window in step.windows:
                 yield f"{name} must get nothing for {window:g}s, counted from the last step that did something"

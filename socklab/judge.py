@@ -87,6 +87,7 @@ class Judge:
         self._ports: set[int] = set()
         """Where servers listen: UDP answers come from there, or a client would throw them away."""
         self._holdings: dict[str, Mapping[str, int]] = {}
+        self._loads: dict[str, Mapping[str, Any]] = {}
         self._steady: dict[str, tuple[Mapping[str, int], int]] = {}
         """Of each server what it held at its first `steady:`, and how many had connected by then."""
         self._said: list[int] = []
@@ -116,6 +117,8 @@ class Judge:
         if event.kind == "sent":
             said = joined(event.data["chunks"])
             self._release(lambda watch: watch.concerns(said))
+        if event.kind == "load":
+            self._loads[event.node] = event.data
         if event.kind == "holdings":
             self._holdings[event.node] = event.data
         if event.kind == "spawned":
@@ -246,6 +249,20 @@ class Judge:
             )
             raise Failed(f"{expected}, within {limit:g}s", got, [who for who, _, _ in unlike], step)
 
+    # load
+
+    def conclude_load(self, step: Step) -> None:
+        """Raises Failed where not everything reached everyone who was there."""
+        for name, load in step.loads:
+            came = self._loads[name]
+            if came["wrong"]:
+                raise Failed(
+                    f"{name}: every message once, whole and in order ({load})",
+                    f"{name}: {'; '.join(came['wrong'])}; {came['heard']:,} came",
+                    [name],
+                    step,
+                )
+
     # steady
 
     def growth(self, name: str) -> dict[str, int]:
@@ -323,6 +340,8 @@ def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[st
             judge.conclude(waiting.pop(path), step.within or 0.0)
     elif step.verb == "sockets" and phase != "begin":
         judge.conclude_sockets(step, step.within or 0.0)
+    elif step.verb == "load" and phase != "begin":
+        judge.conclude_load(step)
     elif step.verb == "steady" and phase != "begin":
         judge.conclude_steady(step)
     elif step.verb == "quiet" and phase != "begin":

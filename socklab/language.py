@@ -50,6 +50,7 @@ OPTIONS = (
 )
 
 MAX_CLIENTS = 1000
+MAX_CROWD = 100_000
 MAX_MESSAGES = 1_000_000
 
 NAME = Word(r"[A-Za-z][A-Za-z0-9_.-]*", "a name (a letter, then letters, digits, - _ .)")
@@ -299,6 +300,26 @@ GROUPS = ListOf(NAMES, 2, "a list of groups, like [[alice], [server]]")
 _types: dict[str, Type] = {}
 STEPS = ListOf(Named("step", "a step", _types), 1, "a list of steps")
 
+LOAD = Fields(
+    {
+        "size": Field(Number(16, 60_000, "a number of bytes"), "of each message (default 64)"),
+        "senders": Field(
+            Number(1, 10_000, "a number of clients"),
+            "of a chat or a registry: so many of the crowd speak, the others listen (default 1)",
+        ),
+        "in-flight": Field(
+            Number(1, 10_000, "a number of messages"),
+            "of an echo: each is so many ahead of its answers (default 1)",
+        ),
+        "rate": Field(
+            Number(1, 10_000_000, "messages a second"),
+            "of all together, each message at its time (default: as many as the server carries)",
+        ),
+        "lasts": Field(Duration(), "how long (default 1s)"),
+    },
+    "a load",
+)
+
 VERBS: dict[str, Field] = {
     "connect": Field(CONNECT, "open connections; done when the server has taken them"),
     "send": Field(
@@ -323,6 +344,12 @@ VERBS: dict[str, Field] = {
     "half-close": Field(NAMES, "no more to send: FIN, and go on reading"),
     "close": Field(NAMES, "close the socket: FIN"),
     "abort": Field(NAMES, "close the socket with RST"),
+    "load": Field(
+        Shapes(
+            "a crowd, or a crowd with its load", scalar=NAME, map=MapOf(NAME, LOAD, "a crowd with its load")
+        ),
+        "a crowd speaks for a while; every message must reach everyone whom the contract owes it, once, whole, in order",
+    ),
     "stall": Field(NAMES, "stop reading, with a small receive buffer: the slow consumer"),
     "read": Field(NAMES, "read again after stall"),
     "set": Field(
@@ -437,8 +464,8 @@ FAULT_VERBS = (
 )
 """What puts a fault on links."""
 MODIFIES = {
-    "within": ("connect", "send", "expect", "sockets", "steady", "stop", "kill", "restart"),
-    "hint": ("connect", "send", "expect", "quiet", "sockets", "steady"),
+    "within": ("connect", "send", "expect", "load", "sockets", "steady", "stop", "kill", "restart"),
+    "hint": ("connect", "send", "expect", "load", "quiet", "sockets", "steady"),
     "during": (*FAULT_VERBS, "unplug", "pause", "stall"),
     "for": FAULT_VERBS,
     "as": ("expect",),
@@ -513,7 +540,7 @@ class StepType(Type):
 _types["step"] = StepType()
 
 CLIENT = Shapes(
-    "a name, or {name: {beside: other}}, or {crowd: 50}",
+    "a name, or {name: {beside: other}}, or {crowd: 50}, or {crowd: {of: 5000}}",
     scalar=NAME,
     map=MapOf(
         NAME,
@@ -524,6 +551,10 @@ CLIENT = Shapes(
                 {
                     "beside": Field(NAME, "a second program on the host of this client (or of the server)"),
                     "network": Field(NAMES, "the network of the compose file that it is on"),
+                    "of": Field(
+                        Number(2, MAX_CROWD, "a number of clients"),
+                        "so many clients in one program, as one: they connect, load: and leave together",
+                    ),
                 },
                 "the options of a client",
             ),

@@ -27,6 +27,7 @@ WINDOW = {"tcp": 2000, "udp": 200}
 """Lines that senders may be ahead of the slowest receiver; datagrams must fit into its buffer."""
 JOIN_LIMIT = 60.0  # seconds for a crowd to connect
 AT_ONCE = 256  # clients that connect at once
+UNKNOWN = 5  # the same where the backlog is not known: that of socketserver
 SETTLED = 5.0  # seconds for a server to take in, or to release, all of a crowd
 RAMP = 0.3  # seconds of a load that do not count
 
@@ -181,10 +182,10 @@ async def measure(subject: Subject, load: Load, backend: Backend, pin: bool = Tr
     host = Node("server", service.networks, service.aliases, subject.topology.path.resolve())
     lab = await backend.lab(networks, [host, *(Node(name, service.networks) for name in names)])
     server = Server("server", service, "server", lab, subject.topology.root, 1.0, lambda *_, **__: None)
-    crowds: list[_Crowd] = []
+    crowds: list[Crowd] = []
     try:
         await server.start()
-        crowds = [_Crowd(Agent(name, await lab.inside(name, "agent"), lambda _: None)) for name in names]
+        crowds = [Crowd(Agent(name, await lab.inside(name, "agent"), lambda _: None)) for name in names]
         if pin:
             await _pin(server, crowds)
         return await _Measurement(subject, load, lab, server, crowds).run()
@@ -197,19 +198,67 @@ async def measure(subject: Subject, load: Load, backend: Backend, pin: bool = Tr
         await lab.stop()
 
 
-class _Crowd:
-    def __init__(self, agent: Agent) -> None:
+class Crowd:
+    """Clients of one agent that are one actor (clients/crowd.py)."""
+
+    def __init__(self, agent: Agent, name: str = "crowd") -> None:
         self.agent = agent
+        self.name = name
 
     async def ask(self, what: str, **arguments: Any) -> dict[str, Any]:
-        return await self.agent.ask("crowd", what=what, crowd="crowd", **arguments)
+        return await self.agent.ask("crowd", what=what, crowd=self.name, **arguments)
+
+    async def gather(
+        self, server: Server, to: Sequence[Any], count: int, greeting: Mapping[str, Any], limit: float
+    ) -> tuple[int, str]:
+        """Connect so many clients, not faster than the server accepts them, within `limit` seconds.
+
+        How many are connected, and why no more are, if they are not all.
+        """
+        deadline = time.monotonic() + limit
+        connected, what = 0, "open"
+        while connected < count:
+            wanted = min(count - connected, await _room(server))
+            left = max(0.001, deadline - time.monotonic())
+            reply = await self.ask(
+                what, kind=server.service.protocol, to=to, count=wanted, limit=left, **greeting
+            )
+            if not reply["ok"]:
+                raise LabError(f"the crowd cannot be opened: {reply['message']}")
+            connected, what = reply["connected"], "more"
+            if reply["failed"]:
+                why = ", ".join(f"{number:,} {word}" for word, number in reply["failed"].items())
+                may = f" (the client may have {reply['descriptors']:,}: ulimit -n)"
+                return connected, why + (may if "no descriptor" in reply["failed"] else "")
+            if not await _accepted(server, deadline):
+                return connected, f"the server does not accept them within {limit:g}s"
+        return connected, ""
+
+
+async def _room(server: Server) -> int:
+    """How many may connect at once: half of what may wait for accept(2), for the kernel drops who comes then."""
+    if server.service.protocol == "udp" or not server.lab.reachable(server.node):
+        return AT_ONCE
+    backlog = max((row.tx_queue for row in await server.listening()), default=0)
+    return max(1, min(AT_ONCE, backlog // 2)) if backlog else UNKNOWN
+
+
+async def _accepted(server: Server, deadline: float) -> bool:
+    """Wait until nobody waits for accept(2), as far as that can be known."""
+    pause = 0.0005
+    while await server.waiting():
+        if time.monotonic() > deadline:
+            return False
+        await asyncio.sleep(pause)  # the kernel does not tell
+        pause = min(pause * 1.5, 0.02)
+    return True
 
 
 class _Measurement:
     """One load at one server."""
 
     def __init__(
-        self, subject: Subject, load: Load, lab: Lab, server: Server, crowds: Sequence[_Crowd]
+        self, subject: Subject, load: Load, lab: Lab, server: Server, crowds: Sequence[Crowd]
     ) -> None:
         self.subject = subject
         self.load = load
@@ -250,57 +299,22 @@ class _Measurement:
             else {},
             busy=max(reply["busy"] for reply in replies) if lasted else 0.0,
             late=max(reply["late_us"] for reply in replies) / 1e6,
-            wrong=tuple(_wrong(replies)),
+            wrong=tuple(wrong(replies)),
         )
 
     async def _connect(self) -> str:
         """Open the crowds. Why it could not be done; or nothing."""
         load, greeting = self.load, self.speech.greeting(self.load.senders)
-        connected, what, deadline = 0, "open", time.monotonic() + JOIN_LIMIT
+        total = 0
         for number, crowd in enumerate(self.crowds):
-            left = _share(load.receivers, number, len(self.crowds)) + (load.senders if number == 0 else 0)
-            what = "open"
-            while left:
-                count = min(left, await self._room())
-                reply = await crowd.ask(
-                    what,
-                    kind=self.protocol,
-                    to=self.to,
-                    count=count,
-                    limit=max(0.0, deadline - time.monotonic()),
-                    **greeting,
-                )
-                if not reply["ok"]:
-                    raise LabError(f"the crowd cannot be opened: {reply['message']}")
-                if reply["failed"]:
-                    why = ", ".join(f"{count} {word}" for word, count in reply["failed"].items())
-                    limit = f" (this program may have {reply['descriptors']} descriptors: ulimit -n)"
-                    told = f"{connected + reply['connected']:,} of {load.members:,} clients connected: {why}"
-                    return told + (limit if "no descriptor" in reply["failed"] else "")
-                left, what = left - count, "more"
-                if not await self._accepted(deadline):
-                    return f"{load.members - left:,} clients connected, and the server does not accept them all within {JOIN_LIMIT:g} s"
-            connected += reply["connected"]
+            count = _share(load.receivers, number, len(self.crowds)) + (load.senders if number == 0 else 0)
+            connected, why = await crowd.gather(self.server, self.to, count, greeting, JOIN_LIMIT)
+            total += connected
+            if why:
+                return f"{total:,} of {load.members:,} clients connected: {why}"
         return ""
 
-    async def _room(self) -> int:
-        """How many may connect at once: half of what may wait for accept(2), for the kernel drops who comes then."""
-        if self.protocol == "udp" or not self.pid:
-            return AT_ONCE
-        backlog = max((row.tx_queue for row in await self.server.listening()), default=0)
-        return max(1, min(AT_ONCE, backlog // 2))
-
-    async def _accepted(self, deadline: float) -> bool:
-        """Wait until nobody waits for accept(2)."""
-        pause = 0.0005
-        while self.protocol == "tcp" and self.pid and await self.server.waiting():
-            if time.monotonic() > deadline:
-                return False
-            await asyncio.sleep(pause)  # the kernel does not tell
-            pause = min(pause * 1.5, 0.02)
-        return True
-
-    async def _load(self, crowd: _Crowd, number: int) -> dict[str, Any]:
+    async def _load(self, crowd: Crowd, number: int) -> dict[str, Any]:
         load, count = self.load, len(self.crowds)
         told: dict[str, Any] = {"seconds": load.seconds, "ramp": RAMP, "rate": load.rate / count}
         match load.kind:
@@ -366,7 +380,7 @@ class _Measurement:
         return None
 
 
-async def _pin(server: Server, crowds: Sequence[_Crowd]) -> None:
+async def _pin(server: Server, crowds: Sequence[Crowd]) -> None:
     """The generators on the last processors, the server on the others; nothing where there is but one."""
     processors = sorted(os.sched_getaffinity(0))
     if len(processors) < 2:
@@ -381,7 +395,8 @@ async def _pin(server: Server, crowds: Sequence[_Crowd]) -> None:
                 os.sched_setaffinity(int(task), left)
 
 
-def _wrong(replies: Sequence[dict[str, Any]]) -> list[str]:
+def wrong(replies: Sequence[dict[str, Any]]) -> list[str]:
+    """What crowds say was not as it ought to be."""
     total = {what: sum(reply.get(what, 0) for reply in replies) for what in ("lost", "doubled", "damaged")}
     found = [f"{number:,} {what}" for what, number in total.items() if number]
     ended: dict[str, int] = {}

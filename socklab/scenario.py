@@ -32,6 +32,8 @@ class Client:
     """The client (or `server`) whose host it shares."""
     networks: tuple[str, ...] = ()
     """Networks by name; none: those of the compose file's `client`, or of the server."""
+    of: int = 0
+    """It is a crowd of so many clients in one program; 0: one client."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ class Pattern:
             return f"/{printable(self.value)}/"
         text = f'"{printable(self.value)}"'
         return f"exactly {text}" if self.kind == "is" else text
+
+
+OF_CROWDS = ("connect", "load", "close", "abort")
+"""What a crowd in one program can do."""
 
 
 UNKILLED = "unkilled"
@@ -125,6 +131,22 @@ class ConnectOptions:
 
 
 @dataclass(frozen=True)
+class Load:
+    """What a crowd does. `rate` in messages a second of all together (0: as many as the server carries), `lasts` in seconds."""
+
+    size: int = 64
+    senders: int = 1
+    in_flight: int = 1
+    rate: int = 0
+    lasts: float = 1.0
+
+    def __str__(self) -> str:
+        return f"{self.size}-byte messages for {self.lasts:g}s" + (
+            f", {self.rate} a second" if self.rate else ""
+        )
+
+
+@dataclass(frozen=True)
 class Link:
     """Directed pairs of names."""
 
@@ -142,6 +164,7 @@ class Step:
     sends: tuple[tuple[str, tuple[Payload, ...]], ...] = ()
     expects: tuple[tuple[str, Expectation], ...] = ()
     windows: tuple[tuple[str, float], ...] = ()
+    loads: tuple[tuple[str, Load], ...] = ()
     options: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
     sockets: tuple[tuple[str, str, Mapping[str, str]], ...] = ()
     """Whose kernel, its peer (or `listen`), and what is wanted of the socket."""
@@ -466,7 +489,9 @@ class _Reader:
                             value.marks["network"],
                             f"{name} shares the host of {beside}, and with it its networks",
                         )
-                    add(name, Client(str(name), str(beside) if beside else None, networks))
+                    add(
+                        name, Client(str(name), str(beside) if beside else None, networks, value.get("of", 0))
+                    )
         return clients
 
     # names
@@ -475,7 +500,7 @@ class _Reader:
         result: list[str] = []
         for name in names:
             if name == "everyone":
-                result += self.clients
+                result += (name for name, client in self.clients.items() if not client.of)
             elif name in self.groups:
                 result += self.groups[name]
             elif name in self.clients:
@@ -541,6 +566,7 @@ class _Reader:
             self, "_read_" + verb.replace("-", "_"), self._read_names
         )
         step = reader(step, record[verb], record)
+        self._check_crowds(step, record.mark)
         if "during" in record:
             step = replace(step, during=tuple(self._step(inner) for inner in record["during"]))
         if record.get("as"):
@@ -560,6 +586,38 @@ class _Reader:
                 )
             self.captures.add(str(record["as"]))
         return step
+
+    def _check_crowds(self, step: Step, mark: Mark) -> None:
+        """What thousands of clients in one program can do, and what only they can."""
+        if step.verb in OF_CROWDS:
+            return
+        concerned = [step.sends, step.expects, step.windows, step.sockets]
+        for name in (*step.names, *(entry[0] for entries in concerned for entry in entries)):
+            if name in self.clients and self.clients[name].of and step.verb not in ("unplug", "plug"):
+                raise Problem(
+                    mark,
+                    f"{step.verb}: {name} is {self.clients[name].of} clients as one; it can {', '.join(OF_CROWDS)}",
+                )
+
+    def _read_load(self, step: Step, value: Any, record: Record) -> Step:
+        entries: dict[Str, Any] = value if isinstance(value, dict) else {value: {}}
+        loads = []
+        for name, settings in entries.items():
+            if name not in self.clients or not self.clients[name].of:
+                known = [crowd for crowd, client in self.clients.items() if client.of]
+                raise Problem(
+                    name.mark,
+                    f'"{name}" is no crowd in one program.{nearest(name, known) or " Make one among the clients: {crowd: {of: 1000}}"}',
+                )
+            self._must_be_connected(str(name), name.mark, "load")
+            load = Load(**{key.replace("-", "_"): setting for key, setting in settings.items()})
+            if load.senders >= self.clients[name].of and "senders" in settings:
+                raise Problem(
+                    settings.marks["senders"],
+                    f"{load.senders} of {self.clients[name].of} speak, so nobody is left to listen",
+                )
+            loads.append((str(name), load))
+        return replace(step, loads=tuple(loads))
 
     def _written(self, record: Record, verb: str) -> str:
         """The step's own text: from its dash to the end of its line(s), folded into one line."""

@@ -21,17 +21,17 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = sorted((ROOT / "scenarios").rglob("*.yaml"))
 
 CLAUSES = """
-echo.1      what-is-sent-comes-back one-byte-at-a-time a-megabyte-comes-back two-sends-may-arrive-as-one fifty-at-once
+echo.1      what-is-sent-comes-back one-byte-at-a-time a-megabyte-comes-back two-sends-may-arrive-as-one fifty-at-once two-thousand-at-once
             two-programs-of-one-computer a-socket-without-a-network a-partition-delays-a-stream
             a-closed-window a-cut-in-the-middle-of-a-transfer a-long-way a-lossy-stream-arrives-whole a-lost-acknowledgement-costs-nothing a-lost-segment-is-sent-again a-slow-link a-stream-has-an-order a-stream-has-no-doubles a-stream-outlives-a-partition damage-does-not-get-through losses-in-bursts
 echo.2      half-close-gets-the-rest what-is-owed-goes-out-before-the-end a-socket-without-a-network
-echo.3      nothing-is-left-of-whoever-left rst-ends-one-connection-only rst-in-the-middle-of-a-transfer an-idle-connection-stays
+echo.3      two-thousand-at-once nothing-is-left-of-whoever-left rst-ends-one-connection-only rst-in-the-middle-of-a-transfer an-idle-connection-stays
 echo.4      whoever-comes-and-goes a-thousand-connections rst-ends-one-connection-only
 echo.5      the-second-client-waits the-second-client-is-served-at-once a-slow-reader-delays-nobody fifty-at-once
 chat.1      a-line-may-come-in-pieces one-segment-may-hold-many-lines carriage-returns-and-empty-lines a-line-of-64-kib
             a-line-is-delivered-as-it-is the-half-typed-line-blocks-nobody
-chat.2      a-line-keeps-its-blanks two-families-one-server two-segments-one-server everyone-hears-a-line everyone-speaks-at-once a-full-room two-clients-on-one-host a-line-is-delivered-as-it-is
-chat.3      everyone-hears-a-line everyone-speaks-at-once long-lines-never-interleave
+chat.2      a-crowd-hears-every-line a-line-keeps-its-blanks two-families-one-server two-segments-one-server everyone-hears-a-line everyone-speaks-at-once a-full-room two-clients-on-one-host a-line-is-delivered-as-it-is
+chat.3      a-crowd-hears-every-line everyone-hears-a-line everyone-speaks-at-once long-lines-never-interleave
 chat.4      nobody-has-to-speak nothing-from-before
 chat.5      a-room-that-empties-keeps-nothing quit-leaves only-the-line-quit-is-quit what-comes-behind-quit-is-ignored fin-and-rst-leave-too
             the-last-line-needs-no-newline carriage-returns-and-empty-lines
@@ -44,7 +44,7 @@ udp-echo.1  a-datagram-comes-back boundaries-are-kept empty-and-huge-ones-too da
             a-fragment-is-lost jitter-and-order
 registry.1  nobody-is-there-until-it-says-so twice-is-once a-stranger-may-leave white-space-around-is-ignored
             a-lost-answer a-lost-registration back-from-another-port doubled-datagrams
-registry.2  nobody-is-there-until-it-says-so all-hear-it-the-sender-too a-strangers-words-go-nowhere a-stranger-is-told
+registry.2  a-crowd-is-registered nobody-is-there-until-it-says-so all-hear-it-the-sender-too a-strangers-words-go-nowhere a-stranger-is-told
             a-partition-loses-datagrams two-camps
             a-lost-answer a-lost-registration back-from-another-port doubled-datagrams overtaken-datagrams
 registry.3  only-the-exact-commands commands-are-not-delivered
@@ -54,7 +54,7 @@ registry.6  a-lease-runs-out a-cookie-against-forged-addresses
 """
 
 # Why a scenario asks more than a stranger's server owes: a clause marked † in the contract, the server's log, its exit status,
-# a restart on the same address (no clause promises it), or a line without the decoration that chat.2 allows.
+# a restart on the same address (no clause promises it), how much it carries, or a line without the decoration that chat.2 allows.
 ONLY_OURS = """
 †           a-slow-consumer-is-dropped a-half-open-peer-is-found-out an-endless-line-ends-its-sender a-stranger-is-told
             a-lease-runs-out a-cookie-against-forged-addresses
@@ -63,6 +63,7 @@ log         three-clients-three-threads three-clients-three-processes one-thread
 exit        it-ends-when-it-is-asked-to daemon-threads-end-with-main other-threads-outlive-main handle-request-serves-one sigterm-ends-it-cleanly
 restart     time-wait-and-the-port the-same-port-again-at-once after-a-restart-the-room-is-empty the-registry-is-empty-after-a-restart
 decoration  a-line-is-delivered-as-it-is
+load        a-crowd-hears-every-line two-thousand-at-once a-crowd-is-registered
 """
 
 
