@@ -1,0 +1,123 @@
+"""Our servers beside those of others, in one run: the tables and the plot of docs/bench.md.
+
+python -m bench peers            all of it, some 25 minutes; peers that are not installed are skipped by name
+python -m bench peers --short    what CI does: the least that shows the ratios, left in runs/ratios.json
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.figures import ROOT
+from socklab import bench, peers, player, topology
+from socklab.load import Load, Subject, of_service
+
+PICTURES = ROOT / "docs" / "pictures"
+RATIOS = ROOT / "runs" / "ratios.json"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One of the comparisons, with a plot of its own."""
+
+    name: str
+    contract: str
+    ours: tuple[str, ...]
+    loads: tuple[Load, ...]
+
+
+def _fan_out(senders: int, receivers: int, size: int, **more: float) -> Load:
+    return Load(kind="fan-out", senders=senders, receivers=receivers, size=size, **more)  # type: ignore[arg-type]
+
+
+SHAPES = ((1, 100), (10, 100), (100, 100), (1, 2000))
+LONG = (
+    Part(
+        "chat",
+        "chat",
+        ("chat-eventloop", "chat"),
+        tuple(_fan_out(*shape, size) for size in (64, 1024) for shape in SHAPES),
+    ),
+    Part(
+        "chat-latency",
+        "chat",
+        ("chat-eventloop", "chat"),
+        tuple(_fan_out(1, 100, size, rate=1000.0, seconds=4.0) for size in (64, 1024)),
+    ),
+    Part(
+        "echo",
+        "echo",
+        ("eventloop", "threaded"),
+        tuple(Load(kind="echo", receivers=number) for number in (1, 100, 1000, 10_000)),
+    ),
+    Part("registry", "registry", ("udp-registry",), (_fan_out(1, 10, 64), _fan_out(1, 100, 64))),
+    Part("idle", "chat", ("chat-eventloop",), (Load(kind="idle", receivers=10_000),)),
+)
+SHORT = (
+    Part("chat", "chat", ("chat-eventloop",), (_fan_out(10, 100, 64, seconds=0.5),)),
+    Part("echo", "echo", ("eventloop",), (Load(kind="echo", receivers=100, seconds=0.5),)),
+    Part("registry", "registry", ("udp-registry",), (_fan_out(1, 100, 64, seconds=0.5),)),
+)
+
+
+def main() -> None:
+    short = "--short" in sys.argv
+    asyncio.run(_measured(SHORT if short else LONG, 3 if short else 5, short))
+
+
+async def _measured(parts: Sequence[Part], rounds: int, short: bool) -> None:
+    backend, kept = player.backend("process"), []
+    told: set[str] = set()
+    try:
+        with tempfile.TemporaryDirectory(prefix="socklab-bench-") as folder:
+            for part in parts:
+                subjects = _subjects(part, Path(folder), told)
+                rows = await bench.compare(subjects, part.loads, backend, rounds)
+                print(*bench.tables(rows), sep="\n", flush=True)
+                kept += ratios(rows)
+                if not short and part.name != "idle":
+                    bench.plot(rows, PICTURES / f"bench-{part.name}.svg")
+    finally:
+        await backend.close()
+    if short:
+        RATIOS.parent.mkdir(exist_ok=True)
+        RATIOS.write_text(json.dumps(kept, indent=1) + "\n")
+        print(f"\nleft in {RATIOS.relative_to(ROOT)}")
+
+
+def _subjects(part: Part, folder: Path, told: set[str]) -> list[Subject]:
+    lab_file = topology.read(ROOT / "docker-compose.yml")
+    subjects = [of_service(name, lab_file) for name in part.ours]
+    for peer in peers.PEERS:
+        if peer.contract == part.contract and part.name != "idle":
+            try:
+                subjects.append(peer.subject(folder))
+            except peers.Missing as exc:
+                if peer.name not in told:
+                    print(f"skipped: {exc}")
+                told.add(peer.name)
+    return subjects
+
+
+def ratios(rows: Sequence[bench.Row]) -> list[dict[str, object]]:
+    """Of each of ours to the best peer: what it carried, and what a message cost it of processors."""
+    best = {
+        load: bench.best_peer([row for row in rows if row.load == load]) for load in {r.load for r in rows}
+    }
+    return [
+        {
+            "service": row.subject.name,
+            "load": row.load.name,
+            "best peer": peer.subject.name,
+            "carried": round(row.of("per_second") / peer.of("per_second"), 3),
+            "processor time": round(row.of("processor") / (peer.of("processor") or 1), 3),
+        }
+        for row in rows
+        if not row.subject.peer and not row.cannot and (peer := best[row.load]) is not None
+    ]
