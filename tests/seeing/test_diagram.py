@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,44 @@ def test_a_connection_lives_from_connect_to_its_end() -> None:
         (5, 9, "reset"),
         (12, 20, ""),
     ]
+
+
+def test_both_ends_of_a_connection_have_a_socket_with_its_states(tmp_path: Path) -> None:
+    """As the packets of a real play show them; the server's stands on the lane of the thread that serves it."""
+    steps = """\
+  - connect: alice
+  - send: {alice: hello}
+  - expect: {alice: hello}
+  - half-close: alice
+  - expect: {alice: eof}
+"""
+    marks = drawn(play(steps, service="threaded", options=Options(runs=tmp_path)).events)
+    (client,) = of_kind(marks, "life", lane="alice")
+    (served,) = of_kind(marks, "life", peer="alice")
+
+    assert [state for _, state in client["states"]][:4] == [
+        "SYN_SENT",
+        "ESTABLISHED",
+        "FIN_WAIT1",
+        "FIN_WAIT2",
+    ]
+    assert [state for _, state in served["states"]] == [
+        "SYN_RECV",
+        "ESTABLISHED",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "gone",
+    ]
+    assert served["lane"].startswith("thread ")
+    times = [at for at, _ in client["states"]]
+    assert times == sorted(times)
+
+
+def test_sockets_of_a_server_without_threads_stand_beside_each_other(tmp_path: Path) -> None:
+    played = play("  - connect: everyone\n", "chat-eventloop", "[alice, bob]", Options(runs=tmp_path))
+    marks = drawn(played.events)
+
+    assert sorted(m["beside"] for m in of_kind(marks, "life", lane="server")) == [0, 1]
 
 
 def test_who_serves_a_client_has_a_lane_beside_the_server() -> None:
