@@ -46,8 +46,7 @@ class Hand {
     by("type").addEventListener("submit", (event) => this.typed(event));
     by("step").addEventListener("keydown", (event) => this.recalled(event));
     by("next").addEventListener("click", () => this.next());
-    by("break").addEventListener("click", () => this.post("break"));
-    by("end").addEventListener("click", () => this.post("end"));
+    for (const what of ["break", "end"]) by(what).addEventListener("click", () => this.post(what).catch(() => this.tell(GONE)));
     by("verdict").textContent = "by hand";
     by("save").href = location.pathname + "/scenario.yaml";
     this.rest();
@@ -79,7 +78,7 @@ class Hand {
       else if (answer.failure) this.tell(answer.failure.join("\n"));
       return ok;
     } catch {
-      this.tell("socklab serve does not answer; is it still running?");
+      this.tell(GONE);
       return false;
     } finally {
       this.pending -= 1;

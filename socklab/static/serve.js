@@ -6,10 +6,14 @@ theme.begin();
 const rows = new Map(); // path and label → what stands in the list
 
 async function begin(what) {
-  const answer = await fetch("/plays", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
-  const begun = await answer.json();
-  by("facts").textContent = begun.error ?? "";
-  return begun.id;
+  try {
+    const answer = await fetch("/plays", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
+    const begun = await answer.json();
+    by("facts").textContent = begun.error ?? "";
+    return begun.id;
+  } catch {
+    by("facts").textContent = GONE;
+  }
 }
 
 async function open(what) {
@@ -80,7 +84,7 @@ fetch("/services")
 
 by("search").addEventListener("input", shown);
 by("all").addEventListener("click", async () => {
-  for (const row of rows.values()) if (!row.item.hidden) await begin({ scenario: row.id });
+  for (const row of rows.values()) if (!row.item.hidden && !(await begin({ scenario: row.id }))) return;
 });
 
 function watch() {
