@@ -118,6 +118,8 @@ class Drawing:
         """Host, port, sequence number, acknowledged → a segment of which it is not known yet whether it arrives."""
         self._places: set[int] = set()
         """Beside each other, those that the sockets of servers have now."""
+        self._told: dict[tuple[str, int, int], Mark] = {}
+        """The same → a packet of which is known what became of it, and no more."""
         self._bands: dict[str, Mark] = {}
         self._echoes = False
         self._workers: dict[str, str] = {}
@@ -452,9 +454,14 @@ class Drawing:
         if words and words != ["window-open"] and known:
             text = _packet_words(words, str(data["what"]))
             there = self._arrival(source, target, at)
+            packet = (self._host(source), data["sport"], data["seq"])
+            told = self._told.pop(packet, None)
+            if told is not None and told["start"] >= at:  # what became of it was told first
+                self._change(told, start=at, what=words[0], text=text)
+                return
             arrow = self._arrow(source, target, at, there, words[0], text, wire=True)
             if there is None:
-                self._under_way[self._host(source), data["sport"], data["seq"]] = arrow
+                self._under_way[packet] = arrow
 
     def _draw_packet(self, at: int, event: Event) -> None:
         """What became of a packet that did not just pass: of the message that it carries, or by itself."""
@@ -485,7 +492,10 @@ class Drawing:
         elif arrow is not None:
             self._change(arrow, fate=fate, by=by)
         else:
-            self._arrow(source, target, at, None, "packet", str(data["what"]), fate=fate, by=by, wire=True)
+            what = str(data["what"])
+            told = self._arrow(source, target, at, None, "packet", what, fate=fate, by=by, wire=True)
+            if packet is not None:
+                self._told[self._host(source), packet.sport, packet.seq] = told
 
     def _arrival(self, source: str, target: str, at: int) -> int | None:
         """When something that leaves now will be there: at once where the link is whole; else it is not known yet."""

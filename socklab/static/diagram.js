@@ -150,7 +150,7 @@ class Store {
     for (const life of this.lives) {
       const [here, there] = [this.host(life.lane), this.host(life.peer)];
       if (!(here === a && there === b) && !(here === b && there === a)) continue;
-      const now = this.stretches(life).find(([from, to, state]) => state && from <= t && t <= to);
+      const now = this.stretches(life).filter(([from, to, state]) => state && from <= t && t <= to).pop();
       if (now) told.push(`${here} ${now[2]}`);
     }
     return told;

@@ -3,6 +3,7 @@
 
 const page = new Page();
 page.diagram.follow = true;
+by("verdict").textContent = "running";
 const hand = typeof Hand === "undefined" ? null : new Hand(page);
 const source = new EventSource(location.pathname + "/marks");
 document.documentElement.dataset.live = "yes";

@@ -47,7 +47,7 @@ class Page {
     this.laneNames = undefined;
     this.diagram.selected = this.diagram.hovered = null;
     this.diagram.lit = this.kept = "";
-    by("verdict").textContent = "…";
+    by("verdict").textContent = "running";
     by("verdict").className = "verdict running";
     by("why").hidden = by("packets").hidden = true;
     by("why").replaceChildren();

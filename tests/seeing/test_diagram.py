@@ -260,3 +260,28 @@ def test_an_arrow_takes_as_long_as_the_link_delays_it() -> None:
     assert 55 * MS < there["end"] - there["start"] < 160 * MS
     if back["start"] is not None:  # where packets are read
         assert 55 * MS < back["end"] - back["start"] < 160 * MS
+
+
+def test_what_became_of_a_packet_may_be_told_before_the_packet() -> None:
+    """Then it is one arrow all the same; what was lost before is another."""
+    head = (
+        bytes.fromhex("4500002a00004000400600000a4700020a470004")
+        + (6001).to_bytes(2, "big")
+        + (4001).to_bytes(2, "big")
+    )
+    head += (700).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes.fromhex("5018004000000000")
+    lost = {"from": "server", "to": "bob", "fate": "dropped", "by": "cut", "size": 42, "what": 'TCP 2 bytes "hi"', "head": (head + b"hi").hex()}  # fmt: skip
+    again = {"from": "server", "to": "bob", "sport": 6001, "dport": 4001, "words": ["retransmission"], "seq": 700, "ack": 1, "what": 'TCP 2 bytes "hi"'}  # fmt: skip
+    marks = drawn(
+        events(
+            play_of(),
+            connected(5, "bob", 4001),
+            fault(6, server_bob="cut"),
+            (10, "", "packet", lost),
+            (32, "", "packet", lost),
+            (30, "", "wire", again),
+        )
+    )
+
+    arrows = [(a["start"] // MS, a["what"], a["fate"]) for a in of_kind(marks, "arrow")]
+    assert arrows == [(10, "packet", "dropped"), (30, "retransmission", "dropped")]
