@@ -193,6 +193,7 @@ class Pages:
             Route("/", self.index),
             Route("/static/{name}", self.static),
             Route("/scenarios", self.scenarios),
+            Route("/scenarios/{id}", self.text),
             Route("/services", self.services),
             Route("/verbs", self.verbs),
             Route("/plays", self.begin, methods=["POST"]),
@@ -226,6 +227,13 @@ class Pages:
 
     async def scenarios(self, request: Request) -> Response:
         return JSONResponse([self._as_data(each) for each in self.playable.values()], headers=HEADERS)
+
+    async def text(self, request: Request) -> Response:
+        """A scenario as it is written."""
+        each = self.playable.get(request.path_params["id"])
+        if each is None:
+            return self._missing()
+        return PlainTextResponse(each.scenario.source.text, headers=HEADERS)
 
     @staticmethod
     def _as_data(each: Playable) -> dict[str, Any]:

@@ -21,6 +21,17 @@ async function open(what) {
   if (id) location.href = "/plays/" + id;
 }
 
+// The text of a scenario, when somebody wants to read it.
+async function read(words, id) {
+  if (words.querySelector("pre")) return;
+  try {
+    const answer = await fetch("/scenarios/" + id);
+    if (!words.querySelector("pre")) words.append(element("pre", await answer.text()));
+  } catch {
+    by("facts").textContent = GONE;
+  }
+}
+
 function shown() {
   const wanted = by("search").value.toLowerCase();
   let count = 0;
@@ -51,13 +62,14 @@ fetch("/scenarios")
       hand.title = "step by step, and what you like between";
       hand.setAttribute("aria-label", `play ${scenario.title}, ${scenario.service}, by hand`);
       hand.addEventListener("click", () => open({ scenario: scenario.id, by_hand: true }));
-      const verdict = element("span", "", "verdict skip");
+      const verdict = element("a", "", "verdict skip");
       verdict.hidden = true;
-      const link = element("a", scenario.title);
-      const words = element("span");
-      words.append(link, element("span", " " + scenario.label, "facts"));
+      const words = element("details");
+      const title = element("summary", scenario.title);
+      title.append(element("span", " " + scenario.label, "facts"));
+      words.append(title);
+      words.addEventListener("toggle", () => read(words, scenario.id));
       item.append(button, hand, words, verdict, element("span", "", "facts reason"));
-      item.title = scenario.about || "";
       folders.get(scenario.folder).append(item);
       rows.set(`${scenario.path}\n${scenario.service}\n${scenario.label}`, {
         item,
@@ -98,6 +110,7 @@ function watch() {
     verdict.textContent = state.verdict;
     verdict.className = "verdict " + state.verdict;
     row.item.querySelector(".reason").textContent = state.reason;
-    row.item.querySelector("a").href = "/plays/" + state.id;
+    verdict.href = "/plays/" + state.id;
+    verdict.setAttribute("aria-label", `${state.verdict}: see this play of ${state.title}`);
   };
 }

@@ -183,7 +183,9 @@ def test_the_list_says_what_came_of_each(server: Server, tab: Any) -> None:
     tab.goto(server.url)
     tab.wait_for_selector(".verdict.fail")
 
-    tab.click("a:has-text('A play that fails')")
+    tab.click("summary:has-text('A play that fails')")
+    tab.locator("pre").filter(has_text="- expect: {alice: goodbye}").wait_for()
+    tab.click("a.verdict.fail")
     tab.wait_for_selector("html[data-live=ended]")
     assert "goodbye" in tab.inner_text("#why")
 
