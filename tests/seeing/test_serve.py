@@ -246,3 +246,24 @@ def test_a_viewer_of_a_server_that_was_here_before_begins_anew(server: Server) -
     text = server.ask("GET", f"/plays/{play}/marks", Last_Event_ID="0badcafe.3")[1]
     assert text.startswith("data: null\n\n")
     assert text.count("\nid: ") + text.startswith("id: ") == len(seen)
+
+
+def test_a_history_that_cannot_be_drawn_takes_no_other_with_it(tmp_path: Path) -> None:
+    """The process that draws goes on with the others."""
+    (tmp_path / "bad.jsonl").write_text('{"t":1,"kind":"play","nodes":[]}\n')
+    (tmp_path / "good.jsonl").write_text(
+        '{"t":1,"kind":"play","nodes":{"server":"10.0.0.2"},"title":"good"}\n'
+    )
+    orders = [["1", "draw", str(tmp_path / "bad.jsonl")], ["2", "draw", str(tmp_path / "good.jsonl")]]
+    orders += [[play, what, ""] for what in ("more", "end") for play in ("1", "2")]
+    done = subprocess.run(
+        [sys.executable, "-m", "socklab.drawer"],
+        input="".join(json.dumps(order) + "\n" for order in orders),
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+    assert done.returncode == 0
+    assert '"title":"good"' in done.stdout
+    assert done.stdout.splitlines()[-2:] == ["1\t", "2\t"]
