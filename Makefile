@@ -27,7 +27,7 @@ versions: .venv/.play
 	$(BIN)/python tests/play_versions.py
 
 pictures: .venv/.dev
-	$(BIN)/python docs/pictures.py
+	$(BIN)/python -m docs.pictures
 
 bench: .venv/.dev
 	$(BIN)/python -m bench

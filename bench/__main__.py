@@ -180,6 +180,12 @@ def viewers() -> None:
     bench_viewers.main()
 
 
+def reports() -> None:
+    from bench import reports as bench_reports
+
+    bench_reports.main()
+
+
 BENCHES: dict[str, Callable[[], None]] = {
     "start": start,
     "agent": agent,
@@ -188,6 +194,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "step": step,
     "chat": chat,
     "library": library,
+    "reports": reports,
     "viewers": viewers,
     "docker": docker,
 }

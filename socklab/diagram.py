@@ -11,7 +11,9 @@ nanoseconds from the beginning of the play. What marks there are:
     step      path, line, verb, text, start, end (null: it goes on), phase: begin | end | failed
     arrow     source, target (lanes), start, end (null: not known), what: data | datagram | SYN | FIN | …, text, size,
               fate (dropped, refused, corrupted, …), by, step
-    life      lane, peer, start, end, how: eof | reset | closed | …        one connection of a client
+    life      lane, peer, start, end, how: eof | reset | closed | …, number, states, beside      a socket of a connection
+              `number` counts a client's connections from 1; 0: it has not come about. `states`: [[at, state of TCP], …], as far as
+              packets or the kernel tell, also after the program has closed it; `beside`: its place among those of its server
     band      source, target, start, end, text                            a fault of a link
     point     lane, at, what, text, bad, step                           log lines, deaths, options set, …
     verdict   at, verdict, reason, line, expected, got, cause
@@ -19,15 +21,18 @@ nanoseconds from the beginning of the play. What marks there are:
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from socklab.history import Event, from_wire
 from socklab.inside.packets import parse
 from socklab.matching import shown
+from socklab.sockets import GONE
+from socklab.tcp_states import TCP
 from socklab.words import counted, in_words
 
 Mark = dict[str, Any]
@@ -37,6 +42,8 @@ KEPT = 32  # messages and packets of one connection among which those that belon
 _SERVES = re.compile(r"\bconnected (?P<peer>\S+:\d+) .*?\b(?P<kind>thread|process)=(?P<worker>\S+)")
 """What our servers log of a connection that a thread or a process of its own serves."""
 _SIZE = re.compile(r"(\d+) bytes")
+_ON = re.compile(r"\b(?P<kind>thread|process)=(?P<worker>\S+)")
+"""… and whose line of a log it is."""
 _STAMP = re.compile(r"^\d\d:\d\d:\d\d\.\d{3} ")
 _BAD = re.compile(r"(?i)traceback|(?:error|exception):|panic|fatal|segmentation")
 
@@ -58,6 +65,17 @@ class _Packets:
 
 
 @dataclass
+class _Ends:
+    """The two sockets of a TCP connection: what state each is in, and how it is drawn."""
+
+    tcp: TCP
+    lane: str
+    """Of who did not open it."""
+    life: dict[bool, Mark]
+    """True: of who opened it, False: of the other, once it has a socket."""
+
+
+@dataclass
 class _Connection:
     """A client's socket, and the messages that are the bytes of its two streams."""
 
@@ -65,6 +83,8 @@ class _Connection:
     datagrams: bool
     packets: _Packets
     local: str = ""
+    ends: _Ends | None = None
+    """As packets show them."""
     lane: str = "server"
     """Where its messages go: to the server, or to the worker that serves it."""
     covered: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
@@ -92,6 +112,14 @@ class Drawing:
         """By host and port."""
         self._under_way: dict[tuple[str, int, int], Mark] = {}
         """Host, port, sequence number → a packet of which is not known yet when it arrives, or whether."""
+        self._ends: dict[tuple[str, int], _Ends] = {}
+        """By host and port of who opened it: the newest."""
+        self._on_its_way: dict[tuple[str, int, int, int], tuple[_Ends, bool, list[str]]] = {}
+        """Host, port, sequence number, acknowledged → a segment of which it is not known yet whether it arrives."""
+        self._places: set[int] = set()
+        """Beside each other, those that the sockets of servers have now."""
+        self._told: dict[tuple[str, int, int], Mark] = {}
+        """The same → a packet of which is known what became of it, and no more."""
         self._bands: dict[str, Mark] = {}
         self._echoes = False
         self._workers: dict[str, str] = {}
@@ -210,8 +238,8 @@ class Drawing:
     def _draw_verdict(self, at: int, event: Event) -> None:
         known = {k: event.data.get(k, "") for k in ("verdict", "reason", "line", "expected", "got", "cause")}
         self._put("verdict", "verdict", at=at, **known)
-        for mark in [*self._bands.values(), *(c.life for c in self._connections.values())]:
-            if mark["end"] is None:
+        for mark in self.marks.values():
+            if mark["mark"] in ("band", "life") and mark["end"] is None:
                 self._change(mark, end=at)
 
     # clients
@@ -221,16 +249,25 @@ class Drawing:
         self._end_of(client, at, "closed")
         host, port, *_ = event.data.get("local") or ["", 0]
         number = event.data.get("connection", 1)
-        life = self._put("life", lane=client, peer="server", start=at, end=None, how="", number=number)
         datagrams = event.data.get("protocol") == "udp"
         packets = self._of_socket(client, int(port))
-        connection = packets.connection = _Connection(life, datagrams, packets, f"{host}:{port}")
+        ends = self._ends.get((self._host(client), int(port)))
+        if ends is None or ends.life[True]["number"]:
+            ends, life = None, self._life(client, "server", at)
+        else:
+            life = ends.life[True]  # its packets were told before
+        self._change(life, lane=client, number=number)
+        connection = packets.connection = _Connection(life, datagrams, packets, f"{host}:{port}", ends)
         self._connections[client] = connection
         if worker := self._workers.pop(connection.local, ""):
             self._served_by(worker, client)
         self._point(at, client, "connected", _words(event))
 
     def _draw_refused(self, at: int, event: Event) -> None:
+        for ends in self._ends.values():
+            life = ends.life[True]
+            if life["lane"] == event.node and not life["number"] and life["end"] is None:
+                self._change(life, end=at, how="refused")
         text = f"connect failed: {event.data.get('error', '')}"
         self._arrow(
             event.node, "server", at, at, "connect", text, fate="refused", by=str(event.data.get("error"))
@@ -316,12 +353,88 @@ class Drawing:
                 if not connection.datagrams or arrow["start"] is None:
                     self._claim(connection, begin, end, arrow)
 
+    def _host(self, node: str) -> str:
+        return self._hosts.get(node, node)
+
     def _of_socket(self, host: str, port: int) -> _Packets:
-        return self._packets.setdefault((self._hosts.get(host, host), port), _Packets())
+        return self._packets.setdefault((self._host(host), port), _Packets())
 
     def _draw_segment(self, at: int, event: Event) -> None:
         data = event.data
-        self._left(data["to"], data["dport"], data["seq"], data["size"], at)
+        if data["size"]:
+            self._left(data["to"], data["dport"], data["seq"], data["size"], at)
+        self._segment(at, data, [], data["size"])
+
+    # the states of TCP
+
+    def _life(self, lane: str, peer: str, at: int, beside: int = 0) -> Mark:
+        known: Mark = {"end": None, "how": "", "number": 0, "states": [], "beside": beside}
+        return self._put("life", "", lane=lane, peer=peer, start=at, **known)
+
+    def _segment(self, at: int, data: Mapping[str, Any], words: list[str], size: int) -> None:
+        """What a segment tells of its connection's two ends."""
+        source, target = str(data["from"]), str(data["to"])
+        opener = (self._host(source), data["sport"])
+        if words[:1] == ["SYN"] and {f"lane:{source}", f"lane:{target}"} <= self.marks.keys():
+            ends = self._ends.get(opener)
+            if ends is None or ends.tcp.seq != data["seq"]:
+                self._opened(at, opener, source, target, data["seq"])
+        ends = self._ends.get(opener)
+        end = ends is not None
+        if ends is None:
+            ends = self._ends.get((self._host(target), data["dport"]))
+        if ends is None:
+            return
+        ack = data.get("ack", 0)
+        ends.tcp.sent(end, at, words, data["seq"], ack, size)
+        if (there := self._arrival(source, target, at)) is not None:
+            ends.tcp.came(end, there, words, ack)
+        else:
+            self._on_its_way[(self._host(source), data["sport"], data["seq"], ack)] = (ends, end, words)
+        self._stand(ends)
+
+    def _opened(self, at: int, opener: tuple[str, int], source: str, target: str, seq: int) -> None:
+        connection = self._of_socket(*opener).connection
+        if connection is None or connection.datagrams or connection.ends is not None:
+            life, connection = self._life(source, target, at), None
+        else:
+            life = connection.life
+        self._ends[opener] = ends = _Ends(TCP(at, seq), target, {True: life})
+        if connection is not None:
+            connection.ends = ends
+            if connection.lane != "server":
+                ends.lane = connection.lane
+
+    def _stand(self, ends: _Ends) -> None:
+        """Draw the states of both ends as they are known now."""
+        for end in (True, False):
+            states = ends.tcp.states(end)
+            if not states or states[0][1] == GONE:
+                continue
+            if end not in ends.life:
+                beside = next(n for n in itertools.count() if n not in self._places)
+                self._places.add(beside)
+                ends.life[end] = self._life(ends.lane, ends.life[True]["lane"], states[0][0], beside)
+            life = ends.life[end]
+            known = [[at, name] for at, name in states]
+            if life["states"] == known:
+                continue
+            self._change(life, states=known, start=min(life["start"], states[0][0]))
+            # When a program's socket ended the program says itself, if it ever had it.
+            if states[-1][1] == GONE and life["end"] is None and not (end and life["number"]):
+                self._change(life, end=states[-1][0])
+                if not end:
+                    self._places.discard(life["beside"])
+
+    def _draw_sockets(self, at: int, event: Event) -> None:
+        """The kernel itself says so."""
+        self._point(at, event.node, event.kind, _words(event))
+        for client, end in ((event.node, True), (str(event.data["peer"]), False)):
+            connection = self._connections.get(client)
+            if connection is not None and connection.ends is not None:
+                connection.ends.tcp.told(end, at, str(event.data["state"]))
+                self._stand(connection.ends)
+                return
 
     def _draw_wire(self, at: int, event: Event) -> None:
         data = event.data
@@ -331,16 +444,24 @@ class Drawing:
             self._of_socket(source, data["sport"]).first[True] = (data["seq"] + 1) % (1 << 32)
         if "SYN-ACK" in words:
             self._of_socket(target, data["dport"]).first[False] = (data["seq"] + 1) % (1 << 32)
-        if "retransmission" in words and (size := _SIZE.search(str(data["what"]))):
+        found = _SIZE.search(str(data["what"]))
+        size = int(found[1]) if found else 0
+        if "retransmission" in words and size:
             # A nanosecond later, so that the message and the packet that brings it have a row each.
-            self._left(target, data["dport"], data["seq"], int(size[1]), at + 1)
+            self._left(target, data["dport"], data["seq"], size, at + 1)
+        self._segment(at, data, words, size)
         known = {f"lane:{source}", f"lane:{target}"} <= self.marks.keys()
         if words and words != ["window-open"] and known:
             text = _packet_words(words, str(data["what"]))
             there = self._arrival(source, target, at)
+            packet = (self._host(source), data["sport"], data["seq"])
+            told = self._told.pop(packet, None)
+            if told is not None and told["start"] >= at:  # what became of it was told first
+                self._change(told, start=at, what=words[0], text=text)
+                return
             arrow = self._arrow(source, target, at, there, words[0], text, wire=True)
             if there is None:
-                self._under_way[self._hosts.get(source, source), data["sport"], data["seq"]] = arrow
+                self._under_way[packet] = arrow
 
     def _draw_packet(self, at: int, event: Event) -> None:
         """What became of a packet that did not just pass: of the message that it carries, or by itself."""
@@ -349,7 +470,12 @@ class Drawing:
         packet = parse(bytes.fromhex(data["head"]))
         arrow = None
         if packet is not None and packet.sport:
-            host = self._hosts.get(source, source)
+            host = self._host(source)
+            way = self._on_its_way.pop((host, packet.sport, packet.seq, packet.ack), None)
+            if way is not None and fate in ("delayed", "duplicated", "overtaken"):
+                ends, opener, words = way
+                ends.tcp.came(opener, at, words, packet.ack)
+                self._stand(ends)
             arrow = self._under_way.pop((host, packet.sport, packet.seq), None)
             packets = self._packets.get((host, packet.sport))
             connection = packets.connection if packets is not None else None
@@ -366,7 +492,10 @@ class Drawing:
         elif arrow is not None:
             self._change(arrow, fate=fate, by=by)
         else:
-            self._arrow(source, target, at, None, "packet", str(data["what"]), fate=fate, by=by, wire=True)
+            what = str(data["what"])
+            told = self._arrow(source, target, at, None, "packet", what, fate=fate, by=by, wire=True)
+            if packet is not None:
+                self._told[self._host(source), packet.sport, packet.seq] = told
 
     def _arrival(self, source: str, target: str, at: int) -> int | None:
         """When something that leaves now will be there: at once where the link is whole; else it is not known yet."""
@@ -398,6 +527,8 @@ class Drawing:
                 self._put_lane(worker, worker, "worker", lane)
             self._serves(found["peer"], worker)
             lane = worker
+        elif (found := _ON.search(text)) and f"lane:{found['kind']} {found['worker']}" in self.marks:
+            lane = f"{found['kind']} {found['worker']}"
         self._point(at, lane, "log", text, bad=bool(_BAD.search(text)))
 
     def _serves(self, peer: str, worker: str) -> None:
@@ -408,7 +539,12 @@ class Drawing:
             self._workers[peer] = worker  # it will be told that it is connected
 
     def _served_by(self, worker: str, client: str) -> None:
-        self._connections[client].lane = worker
+        connection = self._connections[client]
+        connection.lane = worker
+        if connection.ends is not None:
+            connection.ends.lane = worker
+            if (life := connection.ends.life.get(False)) is not None:
+                self._change(life, lane=worker)
         lane = self.marks[f"lane:{worker}"]
         self._change(lane, title=f"{client}'s {worker.split(' ')[0]}")
 

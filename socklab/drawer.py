@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator
 from typing import IO
 
@@ -53,17 +54,27 @@ def main() -> None:
     histories: dict[str, _History] = {}
     for line in sys.stdin.buffer:
         id_, what, argument = json.loads(line)
-        if what == "draw":
-            if id_ in histories:
-                histories.pop(id_).close()
-                _tell(id_, "null")
-            histories[id_] = _History(argument)
-        elif id_ in histories and (marks := histories[id_].drawn()):
-            _tell(id_, json.dumps(marks, ensure_ascii=True, separators=(",", ":")))
-        if what == "end":
+        try:
+            _do(histories, id_, what, argument)
+        except Exception:  # a play that cannot be drawn takes no other with it
+            traceback.print_exc()
             if id_ in histories:
                 histories.pop(id_).close()
             _tell(id_, "")
+
+
+def _do(histories: dict[str, _History], id_: str, what: str, argument: str) -> None:
+    if what == "draw":
+        if id_ in histories:
+            histories.pop(id_).close()
+            _tell(id_, "null")
+        histories[id_] = _History(argument)
+    elif id_ in histories and (marks := histories[id_].drawn()):
+        _tell(id_, json.dumps(marks, ensure_ascii=True, separators=(",", ":")))
+    if what == "end":
+        if id_ in histories:
+            histories.pop(id_).close()
+        _tell(id_, "")
 
 
 def _tell(id_: str, text: str) -> None:

@@ -21,7 +21,7 @@ What kinds there are, and what their `data` holds:
     fault       links: {"a→b": "loss 10%, …"}      the link faults in force from here on; empty: none
     packet      from, to, fate: dropped | duplicated | corrupted | overtaken | delayed, by (the fault), ordinal, size, what, head (hex)
     wire        from, to (hosts, or addresses), words (SYN, RST, retransmission, …), sport, dport, seq, ack, window, what
-    segment     from, to, sport, dport, seq, size      when a packet with something in it left: the first of them only
+    segment     from, to, sport, dport, seq, ack, size when a packet left that has something in it, or is the ACK of a SYN or a FIN: the first of them only
     sockets     peer (or listen), state, send-q, recv-q, accept-queue      what a node's kernel said of a socket
     holdings    descriptors, threads, children, zombies, memory (bytes)      what a server's process and those below it hold
     counted     links: {"a→b": {asked, seen, dropped, …}}      what the gates counted, at the end

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from socklab import conductor
@@ -27,7 +29,9 @@ from socklab.verdict import Result, Verdict
 
 TOGETHER = 0.03  # seconds for which events are gathered: nobody sees what is quicker
 LAST = 5.0  # seconds for the last of a play to be drawn
-KEPT = 50  # plays that have ended and can still be looked at
+KEPT = (
+    50  # plays that have ended and can still be watched from their beginning; of others there is the report
+)
 BY_HAND = 8  # labs that stand for somebody to play in by hand, at most
 IDLE = 600.0  # seconds after which such a lab ends when nobody looks at it
 _BEAT = 5.0  # seconds
@@ -37,6 +41,8 @@ class Feed:
     """A growing list of texts, and whoever waits for more of them."""
 
     def __init__(self) -> None:
+        self.name = secrets.token_hex(4)
+        """Differs from that of any other, also of a server that was here before."""
         self.texts: list[str] = []
         self.ended = False
         self.left = False
@@ -235,6 +241,8 @@ class Stage:
         self._backend = backend
         self.options = options
         self.plays: dict[str, Watched] = {}
+        self.reports: dict[str, Path] = {}
+        """Of plays that have ended."""
         self.board = Feed()
         """The state of each play, whenever it changes."""
         self._drawer = Drawer()
@@ -286,6 +294,8 @@ class Stage:
             if watched.result is None:
                 watched.result = Result(watched.scenario, "", Verdict.ERROR, reason)
             watched.begun.set()
+            if watched.result.folder is not None:
+                self.reports[watched.id] = watched.result.folder / "report.html"
             await self._drawer.end(watched)
             watched.feed.end()
             self._tell(watched)

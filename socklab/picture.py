@@ -8,10 +8,12 @@ from __future__ import annotations
 import math
 import unicodedata
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from html import escape
 
 from socklab.diagram import Mark
+from socklab.sockets import GONE
 from socklab.words import fate_of
 
 KINDS = ("messages", "wire", "log", "other")
@@ -26,6 +28,7 @@ _STYLE = """
   .message { stroke: #0058a3; fill: #0058a3 } .back { stroke: #00694c; fill: #00694c } .wire { stroke: #6b5b00; fill: #6b5b00 }
   .bad { stroke: #b3261e; fill: #b3261e } .wire line, .bad.wire line { stroke-dasharray: 5 3 }
   .band { fill: #a84300; fill-opacity: .12; stroke: #a84300; stroke-width: 1 } .life { fill: #6a3d9a; fill-opacity: .35 }
+  .opens { fill: none; stroke: #6a3d9a } .waits { stroke: #6a3d9a; stroke-width: 3; stroke-dasharray: 2 4 } text.state { fill: #6a3d9a; text-anchor: end }
   text.bad { fill: #b3261e; stroke: none } text.wire { fill: #6b5b00; stroke: none } text.fault { fill: #a84300; font-weight: 600 }
 """
 
@@ -56,13 +59,15 @@ def rows(marks: Iterable[Mark], kinds: Collection[str] = KINDS, nodes: Collectio
 
 def svg(marks: Sequence[Mark], kinds: Collection[str] = KINDS, nodes: Collection[str] = ()) -> str:
     """A picture of all of a play. Its size is that of its contents."""
-    return _Picture(marks, rows(marks, kinds, nodes)).drawn()
+    return _Picture(marks, rows(marks, kinds, nodes), "wire" in kinds).drawn()
 
 
 class _Picture:
-    def __init__(self, marks: Sequence[Mark], shown: Sequence[Mark]) -> None:
+    def __init__(self, marks: Sequence[Mark], shown: Sequence[Mark], states: bool) -> None:
+        """`states`: also those of TCP."""
         self.marks = marks
         self.rows = shown
+        self.states = states
         self.owners = {m["name"]: m["of"] for m in marks if m["mark"] == "lane" and m["role"] == "worker"}
         concerned = {self._lane(str(m[k])) for m in shown for k in ("lane", "source", "target") if k in m}
         lanes = [m for m in marks if m["mark"] == "lane" and m["name"] in concerned]
@@ -81,14 +86,18 @@ class _Picture:
         bands = [m for m in self.marks if m["mark"] == "band"]
         starts = {when(m) for m in self.rows} | {int(b["start"]) for b in bands}
         ends = {int(m["end"]) for m in [*self.rows, *bands] if m.get("end") is not None}
+        states = {
+            int(t) for m in self.marks if m["mark"] == "life" and self.states for t, _ in m["states"]
+        }  # each has a line that tells it
+        labels = Counter(start for start, _, _ in {(int(b["start"]), b["end"], b["text"]) for b in bands})
         first = min(starts, default=0)
-        self.times = sorted(t for t in {*starts, *ends} if t >= first)
+        self.times = sorted(t for t in {*starts, *ends, *states} if t >= first)
         self.heights: list[float] = []
         y, last = float(_HEAD + 40), None
         for t in self.times:
             if last is not None:
                 pause = min(30.0, 5 * math.log2(1 + (t - last) / 5e6))
-                y += (_ROW if t in starts else 8) + pause
+                y += (_ROW if t in starts else 14 if t in states else 8) + pause + 12 * labels[last]
             self.heights.append(y)
             last = t
         self.height = y + 40
@@ -119,30 +128,61 @@ class _Picture:
             yield f'<text class="name" x="{x:g}" y="{_HEAD - 4}">{_short(lane["title"], self.gap - 8)}</text>'
             yield f'<text class="small middle" x="{x:g}" y="{_HEAD + 12}">{_safe(str(lane["address"]))}</text>'
             yield f'<line class="lane" x1="{x:g}" x2="{x:g}" y1="{_HEAD + 20}" y2="{self.height - 16:g}"/>'
-        for life in (m for m in self.marks if m["mark"] == "life" and m["lane"] in self.x):
-            y0, y1 = self.y(life["start"]), self.height - 20 if life["end"] is None else self.y(life["end"])
-            x = self.x[life["lane"]]
-            yield f'<rect class="life" x="{x - 3:g}" y="{y0:g}" width="6" height="{max(y1 - y0, 2):g}"/>'
+        for life in self.marks:
+            if life["mark"] == "life" and self._lane(life["lane"]) in self.x:
+                yield from self._life(life)
+
+    def _life(self, life: Mark) -> Iterable[str]:
+        """A socket in its states: hollow while it opens, full when established, half when a side has ended, dotted in TIME_WAIT."""
+        beside = min(life["beside"], 5)
+        x = self.x[self._lane(life["lane"])] - 9 * beside
+        known = life["states"] if self.states else []
+        # A program lets go of its socket before the kernel does; where none came about, there is no more of it.
+        last = life["end"] if life["peer"] == "server" and not life["number"] else None
+        stretches: list[tuple[int, int | None, str]] = [(life["start"], life["end"], "")]
+        if known:
+            ends = [*(at for at, _ in known[1:]), last]
+            stretches = [(at, end, state) for (at, state), end in zip(known, ends, strict=True)]
+        lane = self._lane(life["lane"])
+        alone = not any(
+            m["mark"] == "life" and m["beside"] and self._lane(m["lane"]) == lane for m in self.marks
+        )
+        told: list[tuple[float, str]] = []
+        for begin, end, state in stretches:
+            if state == GONE:
+                continue
+            y0, y1 = self.y(begin), self.height - 20 if end is None else self.y(end)
+            if state == "TIME_WAIT":
+                yield f'<line class="waits" x1="{x:g}" x2="{x:g}" y1="{y0:g}" y2="{y1:g}"/>'
+            else:
+                opens, whole = state.startswith("SYN"), state in ("", "ESTABLISHED")
+                width = 6 if opens or whole else 3
+                kind = "opens" if opens else "life"
+                yield f'<rect class="{kind}" x="{x - 3:g}" y="{y0:g}" width="{width}" height="{max(y1 - y0, 2):g}"/>'
+            if told and y0 < told[-1][0] + 12:
+                told[-1] = (told[-1][0], f"{told[-1][1]}, {state}")
+            elif state:
+                told.append((y0, state))
+        if alone and self.gap >= 150:
+            for y, text in told:
+                yield f'<text class="small state" x="{x - 7:g}" y="{y + 12:g}">{_safe(text)}</text>'
 
     def _bands(self) -> Iterable[str]:
-        both: dict[
-            tuple[object, ...], tuple[Mark, str]
-        ] = {}  # the two directions of a link, if they are alike
-        for band in (m for m in self.marks if m["mark"] == "band"):
-            if {band["source"], band["target"]} <= set(self.x):
-                ends = tuple(sorted((band["source"], band["target"])))
-                key = (*ends, band["start"], band["end"], band["text"])
-                both[key] = (band, "↔" if key in both else "→")
-        told: set[tuple[float, float]] = set()
-        for band, way in both.values():
-            x0, x1 = sorted((self.x[band["source"]], self.x[band["target"]]))
-            y0 = self.y(band["start"])
-            y1 = self.height - 20 if band["end"] is None else self.y(band["end"])
+        """Faults that are alike from beginning to end are one band."""
+        alike: dict[tuple[int, int | None, str], list[Mark]] = {}
+        for band in self.marks:
+            if band["mark"] == "band" and {band["source"], band["target"]} <= set(self.x):
+                alike.setdefault((band["start"], band["end"], band["text"]), []).append(band)
+        told: Counter[int] = Counter()
+        for (start, end, text), bands in alike.items():
+            places = sorted(self.x[band[way]] for band in bands for way in ("source", "target"))
+            x0, x1 = places[0], places[-1]
+            y0, y1 = self.y(start), self.height - 20 if end is None else self.y(end)
             yield f'<rect class="band" x="{x0:g}" y="{y0 - 8:g}" width="{x1 - x0:g}" height="{max(y1 - y0, 6):g}"/>'
-            if (x0, y0) not in told:
-                told.add((x0, y0))
-                text = f"{band['source']} {way} {band['target']}: {band['text']}"
-                yield f'<text class="small fault" x="{x0 + 6:g}" y="{y0 + 4:g}">{_short(text, x1 - x0 - 8)}</text>'
+            label = f"{_links(bands)}: {text}"
+            room = x1 - x0 - 8 if x1 < max(self.x.values()) else self.width - x0 - 14
+            yield f'<text class="small fault" x="{x0 + 6:g}" y="{y0 + 4 + 12 * told[start]:g}">{_short(label, room)}</text>'
+            told[start] += 1
 
     def _axis(self) -> Iterable[str]:
         last = -99.0
@@ -184,6 +224,22 @@ class _Picture:
         colour = "#b3261e" if mark["bad"] else "#6a3d9a"
         yield f'<circle cx="{x:g}" cy="{y:g}" r="4" fill="{colour}"/>'
         yield f'<text class="{classes}" x="{x + 9:g}" y="{y + 4:g}">{_short(mark["text"], self.gap - 16)}</text>'
+
+
+def _links(bands: Sequence[Mark]) -> str:
+    """`bob ↔ alice, server`: links by their ends, each way that there is."""
+    ways: dict[tuple[str, str], str] = {}
+    for band in bands:
+        source, target = str(band["source"]), str(band["target"])
+        if (target, source) in ways:
+            ways[target, source] = "↔"
+        else:
+            ways[source, target] = "→"
+    common = set.intersection(*({*ends} for ends in ways))
+    if len(ways) == 1 or not common or set(ways.values()) != {"↔"}:
+        return ", ".join(f"{a} {way} {b}" for (a, b), way in ways.items())
+    one = common.pop()
+    return f"{one} ↔ {', '.join(b if a == one else a for a, b in ways)}"
 
 
 def mermaid(marks: Sequence[Mark], kinds: Collection[str] = KINDS, nodes: Collection[str] = ()) -> str:

@@ -37,6 +37,8 @@ COMMANDS = {
 LOOK, LOOKS = 0.1, 2.0
 """Seconds. A pipe types faster than anything can come: before its next line, nothing has happened for LOOK, or LOOKS have passed."""
 _OWN_DOING = {"sent", "half-closed", "closed", "aborted", "stalled", "reading", "set"}
+_ASKS = {"expect", "quiet", "sockets", "steady"}
+"""Verbs of which nobody would see that they hold."""
 _USUAL = {"SYN", "SYN-ACK", "FIN"}
 """Packets that a connection always has: `socklab show` tells of them."""
 
@@ -110,6 +112,8 @@ class Shell:
         else:
             for line in failure.lines()[1:] if failure else ():
                 print(terminal.paint(safe(line), "31", self.colour), flush=True)
+            if failure is None and self.session.scenario.steps[-1].verb in _ASKS:
+                print(terminal.paint("as expected", "32", self.colour), flush=True)
 
     def _told(self, message: str) -> None:
         self.wrong += 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import json
+import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from socklab.source import MAX_FILE, ScenarioError
 from socklab.topology import Topology, TopologyError
 
 ALIVE = 10.0  # seconds after which a viewer that hears nothing is told that we are there
-STALLED = 20.0  # seconds for which a viewer may take nothing before it is dropped
+STALLED = 20.0  # seconds for which a viewer may take nothing of what is sent to it before it is dropped
 COOKIE = "socklab-token"
 POLICY = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 HEADERS = {
@@ -77,7 +78,7 @@ class Guard:
         headers = {
             name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]
         }
-        refused = self._refused(headers)
+        refused = self._refused(scope["method"], headers)
         if refused:
             await PlainTextResponse(refused + "\n", 403, HEADERS)(scope, receive, send)
             return
@@ -85,7 +86,8 @@ class Guard:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if given and self._is_token(given):
                 answer = RedirectResponse(scope["path"], 303, HEADERS)
-                answer.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+                # Not "strict": who follows the printed link from another page (a terminal in a browser) would not get in.
+                answer.set_cookie(COOKIE, self.token, httponly=True, samesite="lax")
                 await answer(scope, receive, send)
                 return
             cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
@@ -98,14 +100,17 @@ class Guard:
     def _is_token(self, given: str) -> bool:
         return hmac.compare_digest(given.encode(), self.token.encode())
 
-    def _refused(self, headers: Mapping[str, str]) -> str:
+    def _refused(self, method: str, headers: Mapping[str, str]) -> str:
         host = headers.get("host", "")
         if self.hosts and (urlsplit(f"//{host}").hostname or "") not in self.hosts:
             return f"This server is not called {host[:80]!r}."
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc != host:
             return "Requests from other sites are refused."
-        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+        if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not (
+            method == "GET"
+            and headers.get("sec-fetch-mode") == "navigate"  # a link is followed: it does nothing
+        ):
             return "Requests from other sites are refused."
         return ""
 
@@ -113,11 +118,15 @@ class Guard:
 class Stream(Response):
     """Server-sent events (https://html.spec.whatwg.org/multipage/server-sent-events.html) of a feed, from a place on."""
 
-    def __init__(self, feed: Feed, after: int, begun: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, feed: Feed, request: Request, begun: Callable[[], None] = lambda: None) -> None:
         """`begun` is called when this is one of the feed's viewers."""
         self.feed = feed
         self.begun = begun
-        self.after = after
+        name, _, number = request.headers.get("last-event-id", "").rpartition(".")
+        self.known = name in ("", feed.name)
+        """Whether what the viewer has seen is of this feed, and of no other server's that was here before."""
+        counts = name == feed.name and number.isascii() and number.isdigit() and len(number) < 12
+        self.after = int(number) if counts else 0
         self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,10 +154,11 @@ class Stream(Response):
             await asyncio.gather(gone, writing, return_exceptions=True)
 
     async def _write(self, send: Send) -> None:
+        if not self.known:
+            await send({"type": "http.response.body", "body": b"data: null\n\n", "more_body": True})
         async for item in self.feed.read(self.after, ALIVE):
-            text = ":\n\n" if item is None else f"id: {item[0]}\ndata: {item[1]}\n\n"
-            async with asyncio.timeout(STALLED):
-                await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
+            text = ":\n\n" if item is None else f"id: {self.feed.name}.{item[0]}\ndata: {item[1]}\n\n"
+            await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
         end = b"event: end\ndata:\n\n" if self.feed.ended else b""
         await send({"type": "http.response.body", "body": end, "more_body": False})
 
@@ -183,6 +193,7 @@ class Pages:
             Route("/", self.index),
             Route("/static/{name}", self.static),
             Route("/scenarios", self.scenarios),
+            Route("/scenarios/{id}", self.text),
             Route("/services", self.services),
             Route("/verbs", self.verbs),
             Route("/plays", self.begin, methods=["POST"]),
@@ -216,6 +227,13 @@ class Pages:
 
     async def scenarios(self, request: Request) -> Response:
         return JSONResponse([self._as_data(each) for each in self.playable.values()], headers=HEADERS)
+
+    async def text(self, request: Request) -> Response:
+        """A scenario as it is written."""
+        each = self.playable.get(request.path_params["id"])
+        if each is None:
+            return self._missing()
+        return PlainTextResponse(each.scenario.source.text, headers=HEADERS)
 
     @staticmethod
     def _as_data(each: Playable) -> dict[str, Any]:
@@ -346,12 +364,12 @@ class Pages:
     # what is seen
 
     async def board(self, request: Request) -> Response:
-        return Stream(self.stage.board, self._after(request))
+        return Stream(self.stage.board, request)
 
     async def watch(self, request: Request) -> Response:
         watched = self.stage.plays.get(request.path_params["id"])
         if watched is None:
-            return self._missing()
+            return await self.report(request)
         scripts = page.BY_HAND if watched.by_hand else page.LIVE
         return HTMLResponse(page.live("report.html", "a play", scripts), headers=HEADERS)
 
@@ -359,28 +377,37 @@ class Pages:
         watched = self.stage.plays.get(request.path_params["id"])
         if watched is None:
             return self._missing()
-        return Stream(watched.feed, self._after(request), watched.draw)
+        return Stream(watched.feed, request, watched.draw)
 
     async def report(self, request: Request) -> Response:
         """The page that the run has left."""
-        watched = self.stage.plays.get(request.path_params["id"])
-        folder = watched.result.folder if watched is not None and watched.result is not None else None
-        if folder is None or not (folder / "report.html").is_file():
+        path = self.stage.reports.get(request.path_params["id"])
+        if path is None or not path.is_file():
             return self._missing()
         # It brings a policy of its own: only its own script runs.
-        return HTMLResponse(
-            (folder / "report.html").read_text(encoding="utf-8"), headers={"Cache-Control": "no-store"}
-        )
-
-    @staticmethod
-    def _after(request: Request) -> int:
-        """Where a viewer that was interrupted goes on."""
-        text = request.headers.get("last-event-id", "0")
-        return int(text) if text.isascii() and text.isdigit() and len(text) < 12 else 0
+        return HTMLResponse(path.read_text(encoding="utf-8"), headers={"Cache-Control": "no-store"})
 
     @staticmethod
     def _missing() -> Response:
         return PlainTextResponse("There is no such page; the list of scenarios is at /\n", 404, HEADERS)
+
+
+def listener(address: str, port: int) -> socket.socket:
+    """Where viewers connect. Raises OSError, and OverflowError for what is no port.
+
+    One that takes nothing for STALLED seconds is dropped by the kernel (tcp(7), TCP_USER_TIMEOUT; connections inherit it), with all
+    that waits for it: to close its connection would wait for it to read.
+    """
+    made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(STALLED * 1000))
+        made.bind((address, port))
+        made.listen(128)
+    except BaseException:
+        made.close()
+        raise
+    return made
 
 
 def playable(paths: Sequence[Path], compose: Path | None) -> tuple[list[Playable], list[str]]:

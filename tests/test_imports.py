@@ -31,6 +31,7 @@ PURE = (
     "faults",
     "topology",
     "sockets",
+    "tcp_states",
     "terminal",
     "words",
     "diagram",

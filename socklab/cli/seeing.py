@@ -228,7 +228,6 @@ def _serve(arguments: argparse.Namespace) -> int:
 async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> int:
     import os
     import secrets
-    import socket
 
     import uvicorn
 
@@ -250,12 +249,8 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     async def choose() -> Backend:
         return (await player.choose(arguments.on))[0] if shared else backend
 
-    six = ":" in arguments.listen
-    listener = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((arguments.listen, arguments.port))
-        listener.listen(128)
+        listener = web.listener(arguments.listen, arguments.port)
     except (OSError, OverflowError) as exc:
         await backend.close()
         why = exc.strerror if isinstance(exc, OSError) else str(exc)
@@ -273,7 +268,7 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     pages = web.Pages(playable, stage, lab_file)
     app = pages.app(("127.0.0.1", "localhost", "::1") if local else (), token)
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(arguments.listen) or (
-        f"[{arguments.listen}]" if six else arguments.listen
+        f"[{arguments.listen}]" if ":" in arguments.listen else arguments.listen
     )
     print(f"http://{name}:{listener.getsockname()[1]}/{'?token=' + token if token else ''}", flush=True)
 

@@ -10,7 +10,7 @@ Packets are read from a ring that the kernel shares with us (packet(7), TPACKET_
     {"id": 3, "do": "count"}                              {"packets": {"node device": n}, "lost": n}
 
 and on its own it tells {"event": "packets", "node": …, "device": …, "data": BASE64 of records}, {"event": "wire", …} of what TCP does,
-and {"event": "segment", …} of the first packets that carry something.
+and {"event": "segment", …} of the first packets that carry something, or acknowledge a SYN or a FIN.
 """
 
 from __future__ import annotations
@@ -105,18 +105,20 @@ class Tap:
                 if sent or (kind == _TO_US and _sender(data) not in captured):
                     record = RECORD.pack(t, length, snapped, OUT if sent else IN)
                     records.setdefault(whose, []).append(record + data)
-                    if found:
+                    if found and found[1]:
                         events.append(_told(t, whose[0], *found, data[14:]))
                     elif sent and self.told < TOLD:
-                        events += self.moment(t, whose[0], data[14:])
+                        events += self.moment(t, whose[0], data[14:], found is not None)
             _header.pack_into(ring, place, _KERNEL, 0, 0, 0, 0, 0, 0)
             self.at = (self.at + 1) % (RING // FRAME)
         return records, events
 
-    def moment(self, t: int, node: str, data: bytes) -> list[dict[str, Any]]:
-        """When a packet with something in it left."""
+    def moment(self, t: int, node: str, data: bytes, answers: bool) -> list[dict[str, Any]]:
+        """When a packet left that has something in it, or `answers` a SYN or a FIN."""
         packet = parse(data)
-        if packet is None or packet.protocol not in (TCP, UDP) or not packet.sport or not packet.size:
+        if packet is None or packet.protocol not in (TCP, UDP) or not packet.sport:
+            return []
+        if not packet.size and not answers:
             return []
         self.told += 1
         ends = {"from": _text(packet.source), "to": _text(packet.target)}
@@ -129,6 +131,7 @@ class Tap:
                 **ends,
                 **ports,
                 "seq": packet.seq,
+                "ack": packet.ack,
                 "size": packet.size,
             }
         ]

@@ -19,10 +19,11 @@ def _behind(a: int, b: int) -> bool:
 class _Direction:
     """What one end of a connection has sent so far."""
 
-    __slots__ = ("next", "window")
+    __slots__ = ("next", "owed", "window")
 
     def __init__(self, next_: int) -> None:
         self.next = next_  # the sequence number behind all that was sent
+        self.owed: int | None = None  # behind its SYN or FIN, until the other end has acknowledged it
         self.window = -1
 
 
@@ -34,7 +35,7 @@ class Watcher:
 
     def see(self, data: bytes) -> tuple[Packet, list[str]] | None:
         """What is worth telling of a packet: SYN, SYN-ACK, FIN, RST, retransmission, keepalive, zero-window, window-open,
-        window-probe, unreachable. None where it is nothing of these."""
+        window-probe, unreachable; no word: it is the ACK of a SYN or a FIN. None where it is nothing of these."""
         packet = parse(data)
         if packet is None or packet.fragment:
             return None
@@ -45,8 +46,22 @@ class Watcher:
             return None
         if not packet.body:
             return None
+        answers = self._answers(packet)
         words = self._segment(packet)
-        return (packet, words) if words else None
+        return (packet, words) if words or answers else None
+
+    def _answers(self, packet: Packet) -> bool:
+        """Whether it is the first to acknowledge what began or ended the other end's stream."""
+        theirs = self._directions.get((packet.target, packet.dport, packet.source, packet.sport))
+        if (
+            theirs is None
+            or theirs.owed is None
+            or not packet.flags & ACK
+            or _behind(packet.ack, theirs.owed)
+        ):
+            return False
+        theirs.owed = None
+        return True
 
     def _segment(self, packet: Packet) -> list[str]:
         key = (packet.source, packet.sport, packet.target, packet.dport)
@@ -67,6 +82,8 @@ class Watcher:
             words.append("retransmission")
         if _behind(mine.next, end):
             mine.next = end
+        if flags & (SYN | FIN) and "retransmission" not in words:
+            mine.owed = end
         if flags & ACK and not flags & SYN:
             if packet.window == 0 and mine.window != 0:
                 words.append("zero-window")

@@ -41,6 +41,26 @@ function fateOf(mark) {
   return mark.by && mark.by !== mark.fate ? `${mark.fate} (${mark.by})` : mark.fate;
 }
 
+function isLost(mark) {
+  return mark.fate === "dropped" || mark.fate === "refused";
+}
+
+// `bob ↔ alice, server`: links by their ends, each way that there is.
+function linksIn(bands) {
+  const ways = new Map();
+  for (const { source, target } of bands) {
+    const back = ways.get(`${target}\n${source}`);
+    if (back) back.way = "↔";
+    else ways.set(`${source}\n${target}`, { ends: [source, target], way: "→" });
+  }
+  const links = [...ways.values()];
+  const common = links[0].ends.find((end) => links.every((link) => link.ends.includes(end)));
+  if (links.length === 1 || common === undefined || links.some((link) => link.way !== "↔")) {
+    return links.map(({ ends, way }) => ends.join(` ${way} `)).join(", ");
+  }
+  return `${common} ↔ ${links.map(({ ends }) => ends.find((end) => end !== common)).join(", ")}`;
+}
+
 class Store {
   constructor() {
     this.evenly = true; // each thing has its row; else height is time
@@ -105,6 +125,37 @@ class Store {
     return this.position.get(name) ?? (lane.of ? this.position.get(lane.of) : undefined);
   }
 
+  // The lane of the host that a lane belongs to.
+  host(name) {
+    return this.marks.get("lane:" + name)?.of || name;
+  }
+
+  // What a lane is called where there is room.
+  called(name) {
+    const lane = this.marks.get("lane:" + name);
+    return lane?.role === "worker" ? lane.title : name;
+  }
+
+  // From when to when a socket was in which state of TCP; without states, that it was there.
+  stretches(life) {
+    const { states } = life;
+    if (!states.length) return [[life.start, life.end ?? this.end, ""]];
+    const ends = [...states.slice(1).map(([at]) => at), life.number || life.end === null ? this.end : life.end];
+    return states.map(([at, state], i) => [at, ends[i], state]).filter(([, , state]) => state !== "gone");
+  }
+
+  // The states in which the sockets between two hosts were at some moment.
+  statesAt(a, b, t) {
+    const told = [];
+    for (const life of this.lives) {
+      const [here, there] = [this.host(life.lane), this.host(life.peer)];
+      if (!(here === a && there === b) && !(here === b && there === a)) continue;
+      const now = this.stretches(life).filter(([from, to, state]) => state && from <= t && t <= to).pop();
+      if (now) told.push(`${here} ${now[2]}`);
+    }
+    return told;
+  }
+
   // What is in view, in the order of time, and the height of each moment.
   arrange() {
     this.position = new Map(this.inView().map((lane, i) => [lane.name, i]));
@@ -137,9 +188,15 @@ class Store {
     }
     for (const step of this.steps) times.push(step.start);
     for (const band of this.bands) times.push(band.start, band.end ?? this.end);
-    times.push(this.end);
+    const states = new Set();
+    if (this.kinds.has("wire")) {
+      for (const life of this.lives) if (this.place(life.lane) !== undefined) for (const [t] of life.states) states.add(t);
+    }
+    times.push(...states, this.end);
     times.sort((a, b) => a - b);
     const starts = new Set([...this.rows.map(timeOf), ...this.bands.map((band) => band.start)]);
+    const faults = new Map(); // when faults begin that are not alike, each with a line that tells it
+    for (const { start, end, text } of this.bands) faults.set(start, (faults.get(start) ?? new Set()).add(`${end} ${text}`));
     this.times = [];
     this.heights = [];
     let height = 0;
@@ -148,8 +205,8 @@ class Store {
       if (t === last) continue;
       const gap = last < 0 ? 0 : t - last;
       if (this.evenly) {
-        const row = starts.has(t) ? ROW : 7;
-        height += last < 0 ? 0 : row + Math.min(40, 6 * Math.log2(1 + gap / (5 * MS)));
+        const row = starts.has(t) ? ROW : states.has(t) ? 13 : 7;
+        height += last < 0 ? 0 : row + Math.min(40, 6 * Math.log2(1 + gap / (5 * MS))) + 12 * Math.min(faults.get(last)?.size ?? 0, 4);
       }
       this.times.push(t);
       this.heights.push(height);
@@ -318,37 +375,37 @@ class Diagram {
     }
   }
 
-  // A fault of a link: a hatched band across the lanes between its ends.
+  // Faults of links: a hatched band across the lanes between their ends. Those that are alike from beginning to end are one.
   paintBands(from, to) {
     const { pen, c, store } = this;
-    const pattern = this.hatch(c.band);
-    const both = new Map(); // the two directions of a link are one band, if they are alike
+    const alike = new Map();
     for (const band of store.bands) {
       const end = band.end ?? store.end;
-      const a = store.place(band.source);
-      const b = store.place(band.target);
+      const [a, b] = [store.place(band.source), store.place(band.target)];
       if (band.start > to || end < from || a === undefined || b === undefined || a === b) continue;
-      const key = [Math.min(a, b), Math.max(a, b), band.start, end, band.text].join();
-      const known = both.get(key);
-      if (known) known.way = "↔";
-      else both.set(key, { band, end, way: "→", x0: this.x(Math.min(a, b)), x1: this.x(Math.max(a, b)) });
+      const key = `${band.start} ${end} ${band.text}`;
+      if (!alike.has(key)) alike.set(key, { band, end, links: [], low: a, high: a });
+      const group = alike.get(key);
+      group.links.push(band);
+      group.low = Math.min(group.low, a, b);
+      group.high = Math.max(group.high, a, b);
     }
     const beside = new Map();
-    for (const { band, end, way, x0, x1 } of both.values()) {
+    for (const { band, end, links, low, high } of alike.values()) {
+      const [x0, x1] = [this.x(low), this.x(high)];
       const y0 = this.y(band.start);
       const y1 = Math.max(y0 + 3, this.y(end));
-      pen.fillStyle = pattern;
+      pen.fillStyle = this.hatch(c.band);
       pen.globalAlpha = 0.5;
       pen.fillRect(x0, y0, x1 - x0, y1 - y0);
       pen.globalAlpha = 1;
       pen.fillStyle = c.band;
       pen.fillRect(x0, y0, x1 - x0, 1);
       pen.fillRect(x0, y1, x1 - x0, 1);
-      const text = `${band.source} ${way} ${band.target}: ${band.text}`;
-      const near = beside.get(Math.round(y0)) || [];
-      if (near.some((x) => Math.abs(x - x0) < 20)) continue; // the list and the pointer tell of the others
-      beside.set(Math.round(y0), [...near, x0]);
-      this.label(text, x0 + 6, y0 + 12, { colour: c.band, bold: true, most: Math.max(110, x1 - x0 - 10) });
+      const nth = beside.get(y0) ?? 0; // others that begin at the same moment stand below
+      beside.set(y0, nth + 1);
+      const last = low === store.inView().length - 1 || high === store.inView().length - 1;
+      this.label(`${linksIn(links)}: ${band.text}`, x0 + 6, y0 + 12 + 13 * nth, { colour: c.band, bold: true, most: last ? this.width - x0 - 10 : Math.max(150, x1 - x0 - 10) });
     }
   }
 
@@ -379,21 +436,44 @@ class Diagram {
       pen.stroke();
     }
     pen.setLineDash([]);
+    const crowded = new Set(store.lives.filter((life) => life.beside && !store.position.has(life.lane)).map((life) => store.host(life.lane)));
+    for (const life of store.lives) if (life.beside && store.host(life.lane) === life.lane) crowded.add(life.lane);
     for (const life of store.lives) {
       const place = store.place(life.lane);
       if (place === undefined) continue;
-      const y0 = this.y(life.start);
-      const y1 = this.y(life.end ?? store.end);
-      if (y1 < HEAD || y0 > this.tall) continue;
-      pen.fillStyle = c.accent;
-      pen.globalAlpha = 0.35;
-      pen.fillRect(this.x(place) - 3, y0, 6, Math.max(2, y1 - y0));
-      pen.globalAlpha = 1;
+      // Sockets of a server stand beside each other; one that a thread or a process serves stands on its lane.
+      const shared = !store.position.has(life.lane) || store.host(life.lane) === life.lane;
+      const x = this.x(place) - (shared ? 9 * Math.min(life.beside, 5) : 0);
+      const labels = []; // states that follow each other at once have one
+      for (const [start, end, state] of store.stretches(life)) {
+        const [y0, y1] = [this.y(start), this.y(end)];
+        if (y1 < HEAD || y0 > this.tall) continue;
+        this.stretch(x, y0, Math.max(2, y1 - y0), state);
+        const before = labels[labels.length - 1];
+        if (before && y0 < before[0] + 11) before[1] += ", " + state;
+        else if (state) labels.push([y0, state]);
+      }
+      if (store.kinds.has("wire") && this.gap() >= 150 && !(shared && crowded.has(store.host(life.lane)))) {
+        for (const [y, text] of labels) this.label(text, x - 7, y + 10, { colour: c.accent, most: this.gap() - 20, small: true, right: true });
+      }
       if (life.how) {
-        pen.fillStyle = life.how === "reset" || life.how === "error" ? c.bad : c.accent;
-        pen.fillRect(this.x(place) - 6, y1 - 1, 12, 3);
+        pen.fillStyle = life.how === "reset" || life.how === "error" || life.how === "refused" ? c.bad : c.accent;
+        pen.fillRect(x - 6, this.y(life.end) - 1, 12, 3);
       }
     }
+  }
+
+  // Hollow while it opens, full when established, half of it when one side has ended, dots in TIME_WAIT.
+  stretch(x, y, tall, state) {
+    const { pen, c } = this;
+    pen.fillStyle = pen.strokeStyle = c.accent;
+    pen.globalAlpha = 0.4;
+    if (state === "TIME_WAIT") for (let at = y; at < y + tall; at += 6) pen.fillRect(x - 2, at, 4, 2);
+    else if (state === "" || state === "ESTABLISHED") pen.fillRect(x - 3, y, 6, tall);
+    else if (!state.startsWith("SYN")) pen.fillRect(x - 3, y, 3, tall);
+    pen.globalAlpha = 0.8;
+    if (state && state !== "ESTABLISHED" && state !== "TIME_WAIT") pen.strokeRect(x - 2.5, y + 0.5, 5, Math.max(1, tall - 1));
+    pen.globalAlpha = 1;
   }
 
   paintRows(from, to) {
@@ -427,8 +507,11 @@ class Diagram {
   }
 
   ends(mark) {
-    const x0 = this.x(this.store.place(mark.source));
-    const x1 = this.x(this.store.place(mark.target));
+    const { store } = this;
+    // What is lost is lost between hosts, not between their threads.
+    const [source, target] = isLost(mark) ? [store.host(mark.source), store.host(mark.target)] : [mark.source, mark.target];
+    const x0 = this.x(store.place(source) ?? store.place(mark.source));
+    const x1 = this.x(store.place(target) ?? store.place(mark.target));
     const slant = Math.min(10, ROW * this.zoom * 0.4);
     let y0 = mark.start == null ? null : this.y(mark.start);
     let y1 = mark.end == null ? null : this.y(mark.end);
@@ -440,7 +523,7 @@ class Diagram {
   paintArrow(mark, dense) {
     const { pen, c } = this;
     let [x0, y0, x1, y1] = this.ends(mark);
-    const lost = mark.fate === "dropped" || mark.fate === "refused";
+    const lost = isLost(mark);
     const on = mark === this.selected || mark === this.hovered;
     const dim = this.lit && mark.step !== this.lit && !on;
     pen.globalAlpha = dim ? 0.25 : 1;
@@ -523,7 +606,7 @@ class Diagram {
     pen.globalAlpha = 1;
   }
 
-  label(text, x, y, { colour, most, small = false, bold = false, wide = false }) {
+  label(text, x, y, { colour, most, small = false, bold = false, wide = false, right = false }) {
     const { pen, c } = this;
     if (y < HEAD - 4 || y > this.tall + 20) return;
     pen.font = `${bold ? "600 " : ""}${small ? 11 : 12}px ${c.font}`;
@@ -537,6 +620,7 @@ class Diagram {
       }
     }
     if (!shown) return;
+    pen.textAlign = right ? "right" : "left";
     pen.lineWidth = 3;
     pen.strokeStyle = c.paper;
     pen.lineJoin = "round";
@@ -544,6 +628,7 @@ class Diagram {
     pen.fillStyle = colour;
     pen.fillText(shown, x, y);
     pen.lineWidth = 1;
+    pen.textAlign = "left";
   }
 
   paintAxis(from, to) {
@@ -574,16 +659,37 @@ class Diagram {
       pen.font = `600 13px ${c.font}`;
       pen.fillStyle = c.ink;
       pen.textAlign = "center";
-      let title = lane.title;
+      let [title, below] = lane.role === "worker" ? lane.title.split("'s ") : [lane.title, lane.address];
       while (title.length > 4 && pen.measureText(title).width > gap - 8) title = title.slice(0, -2).trimEnd() + "…";
-      pen.fillText(title, x, 19);
+      pen.fillText(lane.role === "worker" && below ? title + "'s" : title, x, 19);
       pen.font = `11px ${c.font}`;
       pen.fillStyle = c.faint;
-      if (gap > 80) pen.fillText(lane.role === "worker" ? "of " + lane.of : lane.address || "", x, 35);
+      if (gap > 80 || lane.role === "worker") pen.fillText(below || "", x, 35);
       pen.textAlign = "left";
     }
     pen.fillStyle = c.faint;
     pen.fillRect(0, HEAD, this.width, 1);
+  }
+
+  // All of the drawing on as many canvases of this size as it takes, or so many: for paper.
+  pages(width, tall, most) {
+    const { pen, zoom, top, left, follow, ratio, hits } = this;
+    const window = { pen, zoom, top, left, follow, ratio, hits, width: this.width, tall: this.tall };
+    Object.assign(this, { zoom: 1, left: 0, follow: false, ratio: 2, width: Math.max(width, AXIS + 30 + 90 * this.store.inView().length) });
+    const whole = this.store.height + HEAD + 30;
+    const made = [];
+    for (let at = 0; at < whole - HEAD && made.length < most; at += tall - HEAD - 14) {
+      const canvas = document.createElement("canvas");
+      this.top = at;
+      this.tall = Math.min(tall, whole - at);
+      canvas.width = this.width * this.ratio;
+      canvas.height = this.tall * this.ratio;
+      this.pen = canvas.getContext("2d");
+      this.paint();
+      made.push(canvas);
+    }
+    Object.assign(this, window);
+    return made;
   }
 
   // What is under a point of the window.

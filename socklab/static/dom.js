@@ -10,6 +10,8 @@ function element(name, text, classes = "") {
   return made;
 }
 
+const GONE = "socklab serve does not answer; is it still running?";
+
 // A page from a file may have no storage; then a choice is for this time only.
 const kept = {
   get(name) {

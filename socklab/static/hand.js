@@ -46,8 +46,7 @@ class Hand {
     by("type").addEventListener("submit", (event) => this.typed(event));
     by("step").addEventListener("keydown", (event) => this.recalled(event));
     by("next").addEventListener("click", () => this.next());
-    by("break").addEventListener("click", () => this.post("break"));
-    by("end").addEventListener("click", () => this.post("end"));
+    for (const what of ["break", "end"]) by(what).addEventListener("click", () => this.post(what).catch(() => this.tell(GONE)));
     by("verdict").textContent = "by hand";
     by("save").href = location.pathname + "/scenario.yaml";
     this.rest();
@@ -79,7 +78,7 @@ class Hand {
       else if (answer.failure) this.tell(answer.failure.join("\n"));
       return ok;
     } catch {
-      this.tell("socklab serve does not answer; is it still running?");
+      this.tell(GONE);
       return false;
     } finally {
       this.pending -= 1;
@@ -145,11 +144,11 @@ class Hand {
     svg.replaceChildren();
     const servers = nodes.filter((node) => node.role === "server");
     const clients = nodes.filter((node) => node.role === "client");
-    const tall = Math.max(servers.length, clients.length) * 46 + 14;
+    const tall = Math.max(servers.length, clients.length) * 52;
     svg.setAttribute("viewBox", `0 0 340 ${tall}`);
     this.places = new Map();
-    clients.forEach((node, i) => this.places.set(node.name, [64, (tall / (clients.length + 1)) * (i + 1)]));
-    servers.forEach((node, i) => this.places.set(node.name, [276, (tall / (servers.length + 1)) * (i + 1)]));
+    clients.forEach((node, i) => this.places.set(node.name, [64, (tall / clients.length) * (i + 0.5)]));
+    servers.forEach((node, i) => this.places.set(node.name, [276, (tall / servers.length) * (i + 0.5)]));
     for (const client of clients) {
       for (const server of servers) {
         if (client.networks.some((network) => server.networks.includes(network))) this.link(svg, client.name, server.name);
@@ -174,7 +173,7 @@ class Hand {
     const [x0, y0] = this.places.get(a);
     const [x1, y1] = this.places.get(b);
     const told = this.faults(a, b);
-    const connected = this.page.store.lives.some((life) => life.lane === a && life.end === null);
+    const connected = this.page.store.lives.some((life) => life.number && life.lane === a && life.end === null);
     const group = this.choosable(svg, `${a}\n${b}`, `link ${a} to ${b}: ${told || "whole"}`);
     const far = Math.hypot(x1 - x0, y1 - y0);
     const [dx, dy] = [((y0 - y1) / far) * 11, ((x1 - x0) / far) * 11]; // a line is too thin for a finger
@@ -198,7 +197,7 @@ class Hand {
   }
 
   connected(name) {
-    const lives = this.page.store.lives.filter((life) => life.lane === name);
+    const lives = this.page.store.lives.filter((life) => life.number && life.lane === name);
     if (!lives.length) return "";
     const last = lives[lives.length - 1];
     return last.end === null ? "connected" : last.how || "closed";

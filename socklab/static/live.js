@@ -3,10 +3,16 @@
 
 const page = new Page();
 page.diagram.follow = true;
+by("verdict").textContent = "running";
 const hand = typeof Hand === "undefined" ? null : new Hand(page);
 const source = new EventSource(location.pathname + "/marks");
 document.documentElement.dataset.live = "yes";
 
+// A browser tries again by itself, unless it was told that there is no such play any more.
+source.onopen = () => (by("lost").textContent = "");
+source.onerror = () => {
+  by("lost").textContent = source.readyState === EventSource.CLOSED ? "this play is not there any more" : "no connection; trying again";
+};
 source.onmessage = (event) => {
   const marks = JSON.parse(event.data);
   if (marks === null) page.reset();
@@ -18,6 +24,9 @@ source.addEventListener("end", () => {
   source.close();
   document.documentElement.dataset.live = "ended";
   page.diagram.follow = false;
+  by("lost").textContent = "";
+  by("keep").href = location.pathname + "/report.html";
+  by("keep").hidden = false;
   hand?.ended();
   if (!page.recall() && page.store.verdict?.verdict === "fail") page.toFailure();
 });

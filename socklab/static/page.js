@@ -2,6 +2,7 @@
 // Around the drawing: the scenario, what is selected, the list of events, filters, keys. The same for a report and for the live page.
 
 const LINE = 22; // pixels of a row in the list of events, as page.css has it
+const PAPER = [1050, 700, 40]; // width and height in pixels of what is printed on a page, and how many of these at most
 
 class Page {
   constructor() {
@@ -15,6 +16,21 @@ class Page {
     this.keys();
     by("events").addEventListener("scroll", () => this.list());
     new ResizeObserver(() => this.list()).observe(by("events"));
+    by("legend").open = innerWidth > 760; // on a phone it would stand before the drawing
+    addEventListener("beforeprint", () => this.print());
+    addEventListener("afterprint", () => this.printed());
+  }
+
+  // On paper stands the whole drawing, in its light colours.
+  print() {
+    this.dark = theme.now === "dark";
+    document.documentElement.dataset.theme = "light";
+    by("printed").replaceChildren(...this.diagram.pages(...PAPER));
+  }
+
+  printed() {
+    by("printed").replaceChildren();
+    if (this.dark) theme.show("dark");
   }
 
   apply(marks) {
@@ -31,7 +47,7 @@ class Page {
     this.laneNames = undefined;
     this.diagram.selected = this.diagram.hovered = null;
     this.diagram.lit = this.kept = "";
-    by("verdict").textContent = "…";
+    by("verdict").textContent = "running";
     by("verdict").className = "verdict running";
     by("why").hidden = by("packets").hidden = true;
     by("why").replaceChildren();
@@ -171,11 +187,14 @@ class Page {
     const at = seconds(timeOf(mark), 6);
     const step = this.store.marks.get(mark.step);
     const where = step ? `\nduring line ${step.line}: ${step.text}` : "";
-    if (mark.mark === "point") return `${at}  ${mark.lane}  ${mark.what}: ${mark.text}${where}`;
+    const { store } = this;
+    if (mark.mark === "point") return `${at}  ${store.called(mark.lane)}  ${mark.what}: ${mark.text}${where}`;
     const took = mark.start != null && mark.end != null && mark.end > mark.start ? `, under way for ${span(mark.end - mark.start)}` : "";
     const size = mark.size ? `, ${mark.size} bytes` : "";
     const fate = mark.fate && ", " + fateOf(mark);
-    return `${at}  ${mark.source} → ${mark.target}  ${mark.what}${size}${fate}${took}\n${mark.text}${where}`;
+    const states = store.statesAt(store.host(mark.source), store.host(mark.target), timeOf(mark));
+    const sockets = states.length ? `\nsockets then: ${states.join(", ")}` : "";
+    return `${at}  ${store.called(mark.source)} → ${store.called(mark.target)}  ${mark.what}${size}${fate}${took}\n${mark.text}${where}${sockets}`;
   }
 
   selected(mark, how) {
@@ -224,7 +243,7 @@ class Page {
       const fate = mark.fate ? "  " + fateOf(mark) : "";
       row.append(
         element("span", seconds(timeOf(mark)), "at"),
-        element("span", mark.mark === "arrow" ? `${mark.source} → ${mark.target}` : mark.lane, "who"),
+        element("span", mark.mark === "arrow" ? `${this.store.called(mark.source)} → ${this.store.called(mark.target)}` : this.store.called(mark.lane), "who"),
         element("span", mark.text.slice(0, 300) + fate, mark.fate || mark.bad ? "bad" : ""),
       );
       row.addEventListener("click", () => {

@@ -6,15 +6,30 @@ theme.begin();
 const rows = new Map(); // path and label → what stands in the list
 
 async function begin(what) {
-  const answer = await fetch("/plays", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
-  const begun = await answer.json();
-  by("facts").textContent = begun.error ?? "";
-  return begun.id;
+  try {
+    const answer = await fetch("/plays", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(what) });
+    const begun = await answer.json();
+    by("facts").textContent = begun.error ?? "";
+    return begun.id;
+  } catch {
+    by("facts").textContent = GONE;
+  }
 }
 
 async function open(what) {
   const id = await begin(what);
   if (id) location.href = "/plays/" + id;
+}
+
+// The text of a scenario, when somebody wants to read it.
+async function read(words, id) {
+  if (words.querySelector("pre")) return;
+  try {
+    const answer = await fetch("/scenarios/" + id);
+    if (!words.querySelector("pre")) words.append(element("pre", await answer.text()));
+  } catch {
+    by("facts").textContent = GONE;
+  }
 }
 
 function shown() {
@@ -47,13 +62,14 @@ fetch("/scenarios")
       hand.title = "step by step, and what you like between";
       hand.setAttribute("aria-label", `play ${scenario.title}, ${scenario.service}, by hand`);
       hand.addEventListener("click", () => open({ scenario: scenario.id, by_hand: true }));
-      const verdict = element("span", "", "verdict skip");
+      const verdict = element("a", "", "verdict skip");
       verdict.hidden = true;
-      const link = element("a", scenario.title);
-      const words = element("span");
-      words.append(link, element("span", " " + scenario.label, "facts"));
+      const words = element("details");
+      const title = element("summary", scenario.title);
+      title.append(element("span", " " + scenario.label, "facts"));
+      words.append(title);
+      words.addEventListener("toggle", () => read(words, scenario.id));
       item.append(button, hand, words, verdict, element("span", "", "facts reason"));
-      item.title = scenario.about || "";
       folders.get(scenario.folder).append(item);
       rows.set(`${scenario.path}\n${scenario.service}\n${scenario.label}`, {
         item,
@@ -80,7 +96,7 @@ fetch("/services")
 
 by("search").addEventListener("input", shown);
 by("all").addEventListener("click", async () => {
-  for (const row of rows.values()) if (!row.item.hidden) await begin({ scenario: row.id });
+  for (const row of rows.values()) if (!row.item.hidden && !(await begin({ scenario: row.id }))) return;
 });
 
 function watch() {
@@ -94,6 +110,7 @@ function watch() {
     verdict.textContent = state.verdict;
     verdict.className = "verdict " + state.verdict;
     row.item.querySelector(".reason").textContent = state.reason;
-    row.item.querySelector("a").href = "/plays/" + state.id;
+    verdict.href = "/plays/" + state.id;
+    verdict.setAttribute("aria-label", `${state.verdict}: see this play of ${state.title}`);
   };
 }

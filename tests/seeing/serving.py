@@ -73,12 +73,12 @@ class Server:
         asked = next(s["id"] for s in scenarios if s["title"] == title)
         return str(json.loads(self.ask("POST", "/plays", {"scenario": asked})[1])["id"])
 
-    def marks(self, play: str, after: int = 0) -> list[tuple[int, Any]]:
-        """All batches of marks up to the end of a play, behind the first `after`, with their numbers."""
-        text = self.ask("GET", f"/plays/{play}/marks", Last_Event_ID=str(after))[1]
+    def marks(self, play: str, after: str = "") -> list[tuple[str, Any]]:
+        """All batches of marks up to the end of a play, behind the one called `after`, with their names."""
+        text = self.ask("GET", f"/plays/{play}/marks", **({"Last_Event_ID": after} if after else {}))[1]
         found = []
         for block in text.split("\n\n"):
             lines = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
             if "id" in lines:
-                found.append((int(lines["id"]), json.loads(lines["data"])))
+                found.append((lines["id"], json.loads(lines["data"])))
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -105,6 +106,44 @@ def test_a_connection_lives_from_connect_to_its_end() -> None:
         (5, 9, "reset"),
         (12, 20, ""),
     ]
+
+
+def test_both_ends_of_a_connection_have_a_socket_with_its_states(tmp_path: Path) -> None:
+    """As the packets of a real play show them; the server's stands on the lane of the thread that serves it."""
+    steps = """\
+  - connect: alice
+  - send: {alice: hello}
+  - expect: {alice: hello}
+  - half-close: alice
+  - expect: {alice: eof}
+"""
+    marks = drawn(play(steps, service="threaded", options=Options(runs=tmp_path)).events)
+    (client,) = of_kind(marks, "life", lane="alice")
+    (served,) = of_kind(marks, "life", peer="alice")
+
+    assert [state for _, state in client["states"]][:4] == [
+        "SYN_SENT",
+        "ESTABLISHED",
+        "FIN_WAIT1",
+        "FIN_WAIT2",
+    ]
+    assert [state for _, state in served["states"]] == [
+        "SYN_RECV",
+        "ESTABLISHED",
+        "CLOSE_WAIT",
+        "LAST_ACK",
+        "gone",
+    ]
+    assert served["lane"].startswith("thread ")
+    times = [at for at, _ in client["states"]]
+    assert times == sorted(times)
+
+
+def test_sockets_of_a_server_without_threads_stand_beside_each_other(tmp_path: Path) -> None:
+    played = play("  - connect: everyone\n", "chat-eventloop", "[alice, bob]", Options(runs=tmp_path))
+    marks = drawn(played.events)
+
+    assert sorted(m["beside"] for m in of_kind(marks, "life", lane="server")) == [0, 1]
 
 
 def test_who_serves_a_client_has_a_lane_beside_the_server() -> None:
@@ -221,3 +260,28 @@ def test_an_arrow_takes_as_long_as_the_link_delays_it() -> None:
     assert 55 * MS < there["end"] - there["start"] < 160 * MS
     if back["start"] is not None:  # where packets are read
         assert 55 * MS < back["end"] - back["start"] < 160 * MS
+
+
+def test_what_became_of_a_packet_may_be_told_before_the_packet() -> None:
+    """Then it is one arrow all the same; what was lost before is another."""
+    head = (
+        bytes.fromhex("4500002a00004000400600000a4700020a470004")
+        + (6001).to_bytes(2, "big")
+        + (4001).to_bytes(2, "big")
+    )
+    head += (700).to_bytes(4, "big") + (1).to_bytes(4, "big") + bytes.fromhex("5018004000000000")
+    lost = {"from": "server", "to": "bob", "fate": "dropped", "by": "cut", "size": 42, "what": 'TCP 2 bytes "hi"', "head": (head + b"hi").hex()}  # fmt: skip
+    again = {"from": "server", "to": "bob", "sport": 6001, "dport": 4001, "words": ["retransmission"], "seq": 700, "ack": 1, "what": 'TCP 2 bytes "hi"'}  # fmt: skip
+    marks = drawn(
+        events(
+            play_of(),
+            connected(5, "bob", 4001),
+            fault(6, server_bob="cut"),
+            (10, "", "packet", lost),
+            (32, "", "packet", lost),
+            (30, "", "wire", again),
+        )
+    )
+
+    arrows = [(a["start"] // MS, a["what"], a["fate"]) for a in of_kind(marks, "arrow")]
+    assert arrows == [(10, "packet", "dropped"), (30, "retransmission", "dropped")]

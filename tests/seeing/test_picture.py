@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from socklab.conductor import Options
 from socklab.diagram import drawn
 from socklab.picture import mermaid, svg
+from tests.conductor.lab import play
 from tests.seeing.histories import HOSTILE, connected, events, fault, got, play_of, sent
 
 TOLD = events(
@@ -40,6 +42,28 @@ def test_a_picture_can_be_of_some_nodes_and_some_kinds() -> None:
     assert "connected" not in svg(marks, ["messages"])
     assert "connected" in svg(marks, ["messages", "other"])
     assert "hello" not in svg(marks, ["messages"], ["bob"])
+
+
+def test_faults_that_are_alike_are_one_band() -> None:
+    cut = {"alice_bob": "cut", "bob_alice": "cut", "bob_server": "cut", "server_bob": "cut"}
+    told = events(
+        play_of(), fault(8, **cut, alice_server="loss 10%"), sent(9, "bob", "x"), sent(10, "alice", "x")
+    )
+    root = ElementTree.fromstring(svg(drawn(told)))
+
+    texts = [t.text for t in root.iter(f"{SVG}text") if "fault" in str(t.get("class"))]
+    assert texts == ["bob ↔ alice, server: cut", "alice → server: loss 10%"]
+
+
+def test_a_socket_has_its_states_where_packets_are_shown(tmp_path: Path) -> None:
+    steps = "  - connect: alice\n  - send: {alice: hi}\n  - expect: {alice: hi}\n  - close: alice\n  - expect: {wire: {from: server, to: alice, flags: FIN}}\n"  # fmt: skip
+    marks = drawn(play(steps, "eventloop", "[alice]", Options(runs=tmp_path)).events)
+    root = ElementTree.fromstring(svg(marks, ["messages", "wire"]))
+
+    states = {t.text for t in root.iter(f"{SVG}text") if "state" in str(t.get("class"))}
+    told = " ".join(filter(None, states))
+    assert all(state in told for state in ("SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT1", "LAST_ACK"))
+    assert "ESTABLISHED" not in svg(marks, ["messages"])
 
 
 def test_mermaid_says_the_same_in_order() -> None:

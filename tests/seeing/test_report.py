@@ -178,6 +178,21 @@ def test_a_phone_can_show_it(opened: Open) -> None:
     assert page.locator("#canvas").bounding_box()["width"] > 300
 
 
+def test_on_paper_stands_the_whole_drawing(opened: Open, tmp_path: Path) -> None:
+    """Whatever is in the window, in light colours, and the page is afterwards as before."""
+    page = opened(many(400))
+    page.evaluate("theme.show('dark')")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    heights = page.evaluate("[...document.querySelectorAll('#printed canvas')].map(c => c.height / 2)")
+    assert sum(heights) >= page.evaluate("page.store.height")
+    assert page.evaluate("theme.now") == "light"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate("[theme.now, document.querySelectorAll('#printed canvas').length]") == ["dark", 0]
+
+    page.pdf(path=tmp_path / "a.pdf")
+    assert (tmp_path / "a.pdf").read_bytes().count(b"/Type /Page\n") > 10
+
+
 def many(count: int) -> list[Event]:
     told = [play_of(), connected(1, "alice", 4000), connected(2, "bob", 4001)]
     for i in range(count // 2):

@@ -46,6 +46,22 @@ def test_what_happens_is_told_as_it_happens(tmp_path: Path) -> None:
     assert re.search(r"history   socklab show runs/\S+-by-hand", text)
 
 
+DRIVING = r'send: {alice: {bytes: "\e]0;owned\a\e[2J\e[31m\x9b31m\0\xff<b>\n"}}'
+
+
+def test_what_a_server_sends_drives_no_terminal(tmp_path: Path) -> None:
+    """Nor does a line of a megabyte fill it."""
+    megabyte = "send: {alice: {text: x, repeat: 1000000}}"
+    status, text = fed(
+        tmp_path, "echo", "connect: alice", DRIVING, megabyte, "expect: {alice: {exactly: sent}}"
+    )
+
+    assert status == 0, text
+    assert r"\x1b]0;owned\x07" in text
+    assert [c for c in text if not c.isprintable() and c != "\n"] == []
+    assert max(map(len, text.splitlines())) < 300
+
+
 @pytest.mark.parametrize("on", ["netns", "process"])
 @pytest.mark.parametrize(
     ("service", "lines"),
@@ -187,6 +203,7 @@ class Terminal:
         self.ours, theirs = pseudo_terminal.opened()
         self.process = pseudo_terminal.run([*COMMAND, *words, *COMPOSE], theirs, cwd=folder, env=environment)
         self.text = ""
+        self.raw = b""
 
     def until(self, wanted: str, limit: float = 20.0) -> str:
         """Read until this has come; what came before it is forgotten."""
@@ -195,6 +212,7 @@ class Terminal:
             ready, _, _ = select.select([self.ours], [], [], max(0.0, deadline - time.monotonic()))
             assert ready, f"{wanted!r} did not come; this did: {self.text!r}"
             data = pseudo_terminal.read(self.ours)
+            self.raw += data
             assert data, f"ended before {wanted!r} came; this did: {self.text!r}"
             if b"\x1b[6n" in data:
                 os.write(self.ours, b"\x1b[1;1R")  # where the cursor is, as a terminal answers
@@ -223,9 +241,9 @@ def shell(tmp_path: Path) -> Iterator[Terminal]:
 
 def test_words_are_completed_and_lines_recalled(shell: Terminal) -> None:
     shell.type("conn\t")
-    shell.until("connect:")
+    shell.until("ect:")  # a prompt draws what differs from what stands there
     shell.type("al\t")
-    shell.until("alice")
+    shell.until("ice")
     shell.type("\r")
     shell.until("alice →")
     shell.until("socklab>")
@@ -238,6 +256,16 @@ def test_words_are_completed_and_lines_recalled(shell: Terminal) -> None:
     shell.type("\x04")
     shell.until("history   socklab show")
     assert shell.process.wait(20) == 0
+
+
+def test_what_a_server_sends_drives_no_prompt(shell: Terminal) -> None:
+    shell.type("connect: alice\r")
+    shell.until("connected")
+    shell.type(DRIVING + "\r")
+    shell.until("alice ←")
+    shell.until("<b>")
+    assert b"\x1b]0;" not in shell.raw
+    assert b"\x9b31m" not in shell.raw
 
 
 def test_ctrl_c_ends_what_is_waited_for_and_not_the_shell(shell: Terminal) -> None:
