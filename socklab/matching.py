@@ -2,7 +2,7 @@
 
 An Inbox is all that one client (or a server's log) has received so far; a Watch is one expectation being waited for.
 A Watch reads each message once, so waiting costs what comes, not what has come. What has come is kept as bytes on end, for a text that
-is expected now may have come long ago on this connection; it is looked for in all of them at once, as fast as memory is read.
+is expected now may have come long ago on this connection. Mostly one of its words has never come, so there is nothing to look for.
 
 How bytes become messages is the service's framing:
     line      a message ends with \\n (a \\r before it is dropped); at the end of the connection the rest is one too
@@ -20,12 +20,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from sys import intern
 
 from socklab.dialect import LINES, PLAIN, Dialect
 from socklab.history import Event, from_wire, joined
 from socklab.scenario import UNKILLED, Expectation, Pattern, compile_regex, expand, expand_regex
 
 LINE, DATAGRAM, STREAM = "line", "datagram", "stream"
+
+
+INDEXED = 400
+"""Bytes of a message of which the words are kept."""
+_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -39,17 +45,25 @@ class Message:
 
 
 class Messages:
-    """Messages in the order in which they came. Each takes its bytes and 16 more, so a million can be held."""
+    """Messages in the order in which they came. Each takes its bytes, 16 more, and its place in the index of words."""
 
     def __init__(self) -> None:
         self._data = bytearray()
         self._ends = array("Q")
         self._times = array("q")
+        self._words: set[str] = set()
+        """All that came."""
+        self._long = False
+        """There are messages whose words are not among them."""
 
     def append(self, message: Message) -> None:
         self._data += message.data
         self._ends.append(len(self._data))
         self._times.append(message.t)
+        if len(message.data) <= INDEXED:
+            self._words.update(map(intern, _WORD.findall(message.text)))
+        else:
+            self._long = True
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -64,10 +78,13 @@ class Messages:
         """Those behind the first `count`."""
         return (self[index] for index in range(count, len(self)))
 
-    def holding(self, text: bytes, at: int) -> int:
-        """The first message from `at` on that may hold this, which is for the caller to look at; `len()` where none does."""
+    def holding(self, text: bytes, words: frozenset[str], at: int) -> int:
+        """The first message from `at` on that may hold this text, with these words whole, which is for the caller to look at;
+        `len()` where none does."""
         if not text or at >= len(self):
             return at
+        if not self._long and not words <= self._words:
+            return len(self)
         found = self._data.find(text, self._begin(at))
         return bisect_right(self._ends, found) if found >= 0 else len(self)
 
@@ -236,12 +253,9 @@ class Watch:
         self.reason = ""
         self.captured: str | None = None
         self._values = dict(values)
-        # All that `exactly` speaks of has one position, whatever was expected.
-        self._key = (
-            "exactly"
-            if e.kind == "exactly"
-            else f"{e.kind}:{e.log}:{[(p.kind, expand_value(p, {**values, 'n': '{n}'})) for p in e.patterns]}"
-        )
+        # All that `exactly` speaks of has one position, whatever was expected. Many clients expect the same.
+        texts = [(p.kind, expand_value(p, {**values, "n": "{n}"})) for p in e.patterns]
+        self._key = "exactly" if e.kind == "exactly" else intern(f"{e.kind}:{e.log}:{texts}")
         self._doubled: str | None = None
         self._begin()
 
@@ -256,6 +270,7 @@ class Watch:
         self._matchers = [_Matcher(p, values) for p in e.patterns] if self._single is None else []
         self._total = e.count if self._single else len(e.patterns)
         self._texts = [m.text_in_it for m in ([self._single] if self._single else self._matchers)]
+        self._searchable = all(text for text, _ in self._texts)
         self._connection = inbox.connection
         self._at = inbox.first if e.kind == "sent" else inbox.positions.get(self._key, inbox.first)
         if self._single and self._single.kind == "any":
@@ -361,9 +376,9 @@ class Watch:
     def _go_on(self) -> int:
         """To the next message that may be one of the patterns."""
         messages = self.inbox.messages
-        if self._texts and all(self._texts):
+        if self._searchable:
             self._ahead = [
-                messages.holding(text, max(ahead, self._at))
+                messages.holding(*text, max(ahead, self._at))
                 for text, ahead in zip(self._texts, self._ahead, strict=True)
             ]
             self._at = min(self._ahead)
@@ -656,9 +671,14 @@ class _Matcher:
         """What has to stand in a message for a text to be in it; told much faster than by the expression."""
 
     @property
-    def text_in_it(self) -> bytes:
-        """What stands in every message that it matches; empty where nothing is known to."""
-        return b"" if self.kind in ("any", "regex", "wire") else max(self._literals, key=len)
+    def text_in_it(self) -> tuple[bytes, frozenset[str]]:
+        """What stands in every message that it matches (empty where nothing is known to), and which of its words stand there whole."""
+        if self.kind in ("any", "regex", "wire"):
+            return b"", frozenset()
+        if self.family or self.kind == "bytes":
+            return max(self._literals, key=len), frozenset()
+        text = self.text if self.kind == "contains" else self.value.decode(errors="surrogateescape")
+        return self.value, frozenset(_WORD.findall(text))
 
     @cached_property
     def _regex(self) -> re.Pattern[str]:
