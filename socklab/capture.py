@@ -19,7 +19,7 @@ from typing import IO, Any
 from socklab import pcapng
 from socklab.agents import Agent
 from socklab.backends import Lab, LabError
-from socklab.history import Event
+from socklab.history import Event, Past
 from socklab.inside.capture import FRAME, OUT, RECORD
 
 SPOOL = 1 << 20  # bytes of packets of one node in memory; what is more waits on disk
@@ -93,7 +93,7 @@ class Capture:
         for spool in self._spools.values():
             spool.close()
 
-    def write(self, path: Path, events: Sequence[Event], names: Mapping[str, str]) -> None:
+    def write(self, path: Path, events: Past, names: Mapping[str, str]) -> None:
         """The file. `names` is what each node is called in it. Raises OSError."""
         if self._problem is not None:
             raise self._problem

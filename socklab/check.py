@@ -269,5 +269,8 @@ async def _confirm(failed: list[Asked], of: int, again: Again) -> None:
 
 
 def _ready_after(result: Result) -> float | None:
-    moments = {e.kind: e.t for e in reversed(result.events) if e.kind in ("spawned", "ready")}
+    moments: dict[str, int] = {}
+    for event in result.events:
+        if event.kind in ("spawned", "ready"):
+            moments.setdefault(event.kind, event.t)
     return (moments["ready"] - moments["spawned"]) / 1e9 if len(moments) == 2 else None

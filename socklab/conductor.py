@@ -420,16 +420,16 @@ class Play:
             reason,
             failure,
             folder=self.folder,
-            events=self.history.events,
+            events=self.history,
         )
 
     def _write_report(self) -> str:
         """The drawing of what happened, beside its history, also of a play that was broken off. What is wrong with it, in words."""
-        events = self.history.events
-        if self.folder is None or not 1 < len(events) <= page.MOST:
+        if self.folder is None or len(self.history) < 2:
             return ""
         try:
-            (self.folder / "report.html").write_text(page.report(drawn(events)), encoding="utf-8")
+            text = page.report(drawn(self.history, page.MOST))
+            (self.folder / "report.html").write_text(text, encoding="utf-8")
         except OSError:
             pass  # the disk is full: the history says so
         except Exception as exc:  # what came of the play is known all the same
@@ -455,7 +455,7 @@ class Play:
         if self.folder is None:
             return
         for name in self.servers:
-            lines = [str(e.data["text"]) for e in self.history if e.kind == "log" and e.node == name]
+            lines = (str(e.data["text"]) for e in self.history if e.kind == "log" and e.node == name)
             try:
                 with (self.folder / f"{name}.log").open(
                     "w", encoding="utf-8", errors="surrogateescape"
@@ -648,7 +648,7 @@ class Play:
         try:
             lost = await self.capture.finish()
             if self.folder is not None and self.options.capture:
-                self.capture.write(self.folder / "capture.pcapng", self.history.events, self.links.names)
+                self.capture.write(self.folder / "capture.pcapng", self.history, self.links.names)
             return f"the capture missed {lost} packets" if lost else ""
         except LabError as exc:
             return f"no capture: {exc}"
@@ -1262,7 +1262,7 @@ class Play:
         step = exc.step
         where = f"{self.scenario.path}:{step.line if step else self.scenario.steps[-1].line}"
         concerned = [c for c in exc.clients if c in self.clients]
-        cause = causes.likely(self.history.events, concerned, self.framing, self.dialect, step)
+        cause = causes.likely(self.history.ends(), concerned, self.framing, self.dialect, step)
         return Failure(
             where,
             step.text if step else "end of the scenario",

@@ -39,6 +39,8 @@ Mark = dict[str, Any]
 
 TEXT = 400  # characters of a message that a drawing carries
 KEPT = 32  # messages and packets of one connection among which those that belong together are looked for
+PASSING = ("arrow", "point", "step", "life")
+"""Marks of which there are ever more; the others are few."""
 _SERVES = re.compile(r"\bconnected (?P<peer>\S+:\d+) .*?\b(?P<kind>thread|process)=(?P<worker>\S+)")
 """What our servers log of a connection that a thread or a process of its own serves."""
 _SIZE = re.compile(r"(\d+) bytes")
@@ -102,6 +104,7 @@ class Drawing:
         self._start: int | None = None
         self._changed: dict[str, Mark] = {}
         self._count = 0
+        self._left_out = 0
         self._open: list[Mark] = []
         """Steps that go on."""
         self._hosts: dict[str, str] = {}
@@ -138,6 +141,24 @@ class Drawing:
         changed = list(self._changed.values())
         self._changed.clear()
         return changed
+
+    def thin(self, most: int) -> None:
+        """Leave marks in the middle out, so that about `most` stay, and say so in their place."""
+        passing = [id_ for id_, mark in self.marks.items() if mark["mark"] in PASSING and id_ != "left out"]
+        head, tail = passing[: most // 2], passing[len(passing) - most // 2 :]
+        middle = set(passing[len(head) : len(passing) - len(tail)])
+        self._left_out += len(middle)
+        marks, self.marks = self.marks, {}
+        for id_, mark in marks.items():
+            if id_ in middle or id_ == "left out":
+                continue
+            self.marks[id_] = mark
+            if id_ == head[-1]:
+                text = f"{self._left_out:,} marks from here on are not drawn, for a browser could not show them: these are the first {len(head):,} and the last {len(tail):,} of the play; all of it is in history.jsonl (socklab show)"
+                lane = next(m["name"] for m in marks.values() if m["mark"] == "lane")
+                at = mark.get("at", mark.get("start")) or 0
+                known = {"lane": lane, "at": at, "what": "note", "text": text, "bad": False, "step": ""}
+                self.marks["left out"] = {"id": "left out", "mark": "point", **known}
 
     # marks
 
@@ -580,11 +601,15 @@ class Drawing:
         self._put("counted", "counted", at=at, texts=texts)
 
 
-def drawn(events: Iterable[Event]) -> list[Mark]:
-    """All marks of a history, in the order in which they were begun."""
+def drawn(events: Iterable[Event], most: int = 0) -> list[Mark]:
+    """All marks of a history, in the order in which they were begun; with `most`, of a longer one its beginning and its end."""
     drawing = Drawing()
     for event in events:
         drawing.feed(event)
+        if most and len(drawing.marks) > most + most // 4:
+            drawing.thin(most)
+    if most and len(drawing.marks) > most:
+        drawing.thin(most)
     return list(drawing.marks.values())
 
 

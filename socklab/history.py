@@ -1,6 +1,7 @@
 """The history of a play: one ordered list of events, and nothing that happened is outside it.
 
-It suffices to judge the play again, to show it and to draw it. On disk it is `history.jsonl`, one event a line.
+It suffices to judge the play again, to show it and to draw it. On disk it is `history.jsonl`, one event a line. Of a long play only the
+newest events are kept in memory, too; the others are read again from there by whoever goes through them.
 Times are nanoseconds of the machine's monotonic clock (clock_gettime(2), CLOCK_MONOTONIC), which all processes of one
 machine share, containers too.
 
@@ -33,10 +34,17 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Iterator
+import tempfile
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+KEPT = 20_000
+"""Events of a history that are kept in memory: about 1 KB each."""
 
 
 @dataclass(frozen=True)
@@ -76,23 +84,33 @@ class Event:
 
 
 class History:
-    """Events in the order in which the conductor learned of them. With a path, each is written as it comes."""
+    """Events in the order in which the conductor learned of them, each written as it comes.
 
-    def __init__(self, path: Path | None = None) -> None:
+    With a path they are written there. Without one all are kept in memory as long as they are few; then they go to a nameless file,
+    which lasts as long as this object.
+    """
+
+    def __init__(self, path: Path | None = None, kept: int = KEPT) -> None:
         """Raises OSError when the file cannot be made."""
-        self.events: list[Event] = []
         self.path = path
         self.write_error: OSError | None = None
-        self._file = path.open("w", encoding="utf-8", errors="surrogateescape") if path else None
+        self._recent: deque[Event] = deque(maxlen=kept)
+        self._first: Event | None = None
+        self._count = 0
+        self._file: IO[str] | None = None
+        self._where = path
+        """What is opened to read the events again."""
+        if path is not None:
+            self._file = path.open("w", encoding="utf-8", errors="surrogateescape")
 
     def add(self, event: Event) -> None:
         """A full disk does not end a play: `write_error` keeps the first failure, and the play's verdict tells of it."""
-        self.events.append(event)
-        if self._file:
-            try:
-                self._file.write(event.to_json() + "\n")
-            except OSError as exc:
-                self.write_error = self.write_error or exc
+        if self._count == self._recent.maxlen and self.path is None:
+            self._go_to_disk()
+        self._first = self._first or event
+        self._recent.append(event)
+        self._count += 1
+        self._write(event)
 
     def flush(self) -> None:
         """What has been added so far can be read in the file."""
@@ -103,27 +121,69 @@ class History:
                 self.write_error = self.write_error or exc
 
     def close(self) -> None:
+        """Nothing more is written."""
         if self._file:
             try:
-                self._file.close()
+                self._file.flush() if self.path is None else self._file.close()
             except OSError as exc:
                 self.write_error = self.write_error or exc
             self._file = None
 
+    def __len__(self) -> int:
+        return self._count
+
     def __iter__(self) -> Iterator[Event]:
-        return iter(self.events)
+        """All of them; where they could not be written, those that are left. Raises OSError when the file is gone."""
+        self.flush()
+        if self._count == len(self._recent) or self.write_error is not None or self._where is None:
+            return iter(list(self._recent))
+        return islice(events_of(self._where), self._count)
+
+    def ends(self) -> list[Event]:
+        """The first and the newest, as far as they are kept: all of them, where they are no more than that."""
+        recent = list(self._recent)
+        return recent if self._first is None or recent[0] is self._first else [self._first, *recent]
+
+    def _write(self, event: Event) -> None:
+        if self._file:
+            try:
+                self._file.write(event.to_json() + "\n")
+            except OSError as exc:
+                self.write_error = self.write_error or exc
+
+    def _go_to_disk(self) -> None:
+        try:
+            file = tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+        except OSError as exc:
+            self.write_error = self.write_error or exc
+            return
+        weakref.finalize(self, file.close)
+        self._file, self._where = file, Path(f"/proc/self/fd/{file.fileno()}")
+        for event in self._recent:
+            self._write(event)
 
 
-def read(path: Path) -> list[Event]:
-    """A history from disk. Raises OSError, or ValueError with the line that is no event."""
-    events = []
+Past = History | Sequence[Event]
+"""What has happened, to be gone through as often as one likes."""
+
+
+def events_of(path: Path) -> Iterator[Event]:
+    """A history from disk, as it is read. Raises OSError, or NoHistory with the line that is no event."""
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
         for number, line in enumerate(file, 1):
             try:
-                events.append(Event.from_json(line))
+                yield Event.from_json(line)
             except ValueError as exc:
-                raise ValueError(f"{path}:{number}: {exc}") from None
-    return events
+                raise NoHistory(f"{path}:{number}: {exc}") from None
+
+
+class NoHistory(ValueError):
+    """A file that holds something else than events; the message says where."""
+
+
+def read(path: Path) -> list[Event]:
+    """A whole history from disk. Raises as `events_of` does."""
+    return list(events_of(path))
 
 
 def to_wire(data: bytes) -> dict[str, str]:

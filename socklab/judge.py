@@ -5,19 +5,22 @@ The conductor feeds it events as they happen and asks it; `again` feeds it a rec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from socklab import holdings
 from socklab.dialect import PLAIN, Dialect
-from socklab.history import Event, joined
+from socklab.history import Event, Past, joined
 from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
 from socklab.scenario import Scenario, Step, variant
 from socklab.sockets import GONE, fits, told, told_bounds
 from socklab.source import Source
-from socklab.verdict import Verdict, on_the_wire, received
+from socklab.verdict import Reception, Tail, Verdict
 
 JOIN_GRACE = 1.0  # seconds after a connect in which a line may pass a newcomer by (contract chat, clause 4)
 ASSERTING = {"expect", "quiet", "sockets", "steady", "wait", "note"}
@@ -50,11 +53,15 @@ class Waiting:
 
     step: Step
     watches: list[tuple[str, Watch]]
+    _open: list[Watch] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._open = [watch for _, watch in self.watches]
 
     def settled(self) -> bool:
         """Whether all are met, or one has failed, by what has come so far."""
-        states = [watch.advance() for _, watch in self.watches]
-        return State.WAITING not in states or State.FAILED in states
+        self._open = [watch for watch in self._open if watch.advance() is not State.MET]
+        return not self._open or any(watch.state is State.FAILED for watch in self._open)
 
 
 @dataclass
@@ -78,7 +85,8 @@ class Judge:
             **{name: Inbox(framing, dialect) for name in self.clients},
             "wire": Inbox(LINE),
         }
-        self.events: list[Event] = []
+        self._got = {name: Reception() for name in self.clients}
+        self._on_the_wire = Tail(6, _on_the_wire)
         self.values: dict[str, str] = dict(scenario.values)
         self._guards: list[_Guard] = []
         self._begun: dict[str, int] = {}
@@ -90,13 +98,12 @@ class Judge:
         self._loads: dict[str, Mapping[str, Any]] = {}
         self._steady: dict[str, tuple[Mapping[str, int], int]] = {}
         """Of each server what it held at its first `steady:`, and how many had connected by then."""
-        self._said: list[int] = []
-        self._joined: list[int] = []
+        self._said = array("q")
+        self._joined = array("q")
         self._ends_expected: set[str] = set()
 
     def feed(self, event: Event) -> None:
         """Take in the next event. Raises nothing: what is wrong is found when a step asks."""
-        self.events.append(event)
         if event.kind == "step":
             path = str(event.data["path"])
             if event.data["phase"] == "begin":
@@ -105,9 +112,15 @@ class Judge:
                     self._said.append(event.t)
                 if event.data["verb"] not in ASSERTING:
                     self._release(lambda watch: watch.expectation.log)  # the server may log anything of it
-            elif event.data["verb"] not in ASSERTING:
-                self._acted = max(self._acted, self._begun.get(path, event.t))
+            else:
+                begun = self._begun.pop(path, event.t)
+                if event.data["verb"] not in ASSERTING:
+                    self._acted = max(self._acted, begun)
             return
+        if event.node in self._got:
+            self._got[event.node].feed(event)
+        elif event.kind == "wire":
+            self._on_the_wire.add(event)
         if event.kind == "connected":
             self._joined.append(event.t)
         elif event.kind == "signalled" and event.data["signal"] in ("SIGTERM", "SIGKILL"):
@@ -166,14 +179,7 @@ class Judge:
         reasons = "; ".join(
             text for _, watch in told if (text := watch.reason or (watch.missing() if watch.several else ""))
         )
-        came = "; ".join(
-            received(self.events, name)
-            if name in self.clients
-            else on_the_wire(self.events)
-            if name == "wire"
-            else "(see the log)"
-            for name, _ in told
-        )
+        came = "; ".join(self._came(name) for name, _ in told)
         names = [name for name, _ in unmet]
         return Failed(
             expected + (f", within {limit:g}s" if waited else ""),
@@ -183,12 +189,20 @@ class Judge:
             self._raced(names),
         )
 
+    def _came(self, name: str) -> str:
+        if name in self._got:
+            return f"{name}: {self._got[name]}"
+        if name == "wire":
+            return f"on the wire: {self._on_the_wire.told(', ') or 'nothing of the kind'}"
+        return "(see the log)"
+
     def _raced(self, names: Sequence[str]) -> bool:
         """Whether something was said so soon after a connect that a right server may have passed one of these by."""
         if self.framing != LINE or not any(name in self.clients for name in names):
             return False
-        grace = int(JOIN_GRACE * 1e9)
-        return any(0 <= said - joined_ < grace for said in self._said for joined_ in self._joined)
+        grace, said = int(JOIN_GRACE * 1e9), sorted(self._said)
+        nexts = ((joined_, bisect_left(said, joined_)) for joined_ in self._joined)
+        return any(at < len(said) and said[at] - joined_ < grace for joined_, at in nexts)
 
     def check_guards(self) -> None:
         """Raises Failed if something came that `once` or `exactly` forbade."""
@@ -297,28 +311,33 @@ class Judge:
                 raise Failed(f"{name} to stay up", f"its process ended {how}")
 
 
-def again(events: Sequence[Event]) -> tuple[Verdict, int, str]:
+def _on_the_wire(event: Event) -> str:
+    return f"{event.data['from']}→{event.data['to']} {' '.join(event.data['words'])}"
+
+
+def again(events: Past) -> tuple[Verdict, int, str]:
     """Judge a recorded history again: verdict, line of the step (0: none), reason.
 
     A play that was skipped, or in which the lab broke, or whose server never came up, is as it was. Raises ValueError for a
     history that has no beginning or no end.
     """
-    begin = next((e for e in events if e.kind == "play"), None)
-    end = events[-1] if events else None
+    begin: Event | None = None
+    end: Event | None = None
+    stepped = False
+    for end in events:
+        if begin is None and end.kind == "play":
+            begin = end
+        stepped = stepped or end.kind == "step"
     if end is None or end.kind != "verdict":
         raise ValueError("this history has no verdict at its end; the play was broken off")
     recorded = Verdict(end.data["verdict"]), int(end.data["line"]), str(end.data["reason"])
-    if (
-        begin is None
-        or recorded[0] in (Verdict.SKIP, Verdict.ERROR)
-        or not any(e.kind == "step" for e in events)
-    ):
+    if begin is None or not stepped or recorded[0] in (Verdict.SKIP, Verdict.ERROR):
         return recorded
     scenario = scenario_of(events)
     judge = Judge(scenario, str(begin.data["framing"]), Dialect.of(begin.data.get("dialect", {})))
     waiting: dict[str, Waiting] = {}
     try:
-        for event in events[:-1]:
+        for event in islice(events, len(events) - 1):
             judge.feed(event)
             if event.kind == "step":
                 _judge_step(judge, scenario, event, waiting)
@@ -349,7 +368,7 @@ def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[st
             judge.conclude_quiet(name, window, step)
 
 
-def scenario_of(events: Iterable[Event]) -> Scenario:
+def scenario_of(events: Past) -> Scenario:
     """The scenario of a history, with all steps that a person typed. Raises ScenarioError, and LookupError where there is no play."""
     begin = next((e for e in events if e.kind == "play"), None)
     if begin is None:

@@ -1,7 +1,8 @@
 """Holding what came against what was expected. Pure: no sockets, no clock.
 
 An Inbox is all that one client (or a server's log) has received so far; a Watch is one expectation being waited for.
-A Watch reads each message once, so waiting costs what comes, not what has come.
+A Watch reads each message once, so waiting costs what comes, not what has come. What has come is kept as bytes on end, for a text that
+is expected now may have come long ago on this connection. Mostly one of its words has never come, so there is nothing to look for.
 
 How bytes become messages is the service's framing:
     line      a message ends with \\n (a \\r before it is dropped); at the end of the connection the rest is one too
@@ -12,17 +13,25 @@ How bytes become messages is the service's framing:
 from __future__ import annotations
 
 import re
+from array import array
+from bisect import bisect_right
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cached_property
+from sys import intern
 
 from socklab.dialect import LINES, PLAIN, Dialect
 from socklab.history import Event, from_wire, joined
 from socklab.scenario import UNKILLED, Expectation, Pattern, compile_regex, expand, expand_regex
 
 LINE, DATAGRAM, STREAM = "line", "datagram", "stream"
+
+
+INDEXED = 400
+"""Bytes of a message of which the words are kept."""
+_WORD = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True)
@@ -35,17 +44,67 @@ class Message:
         return self.data.decode(errors="surrogateescape")
 
 
+class Messages:
+    """Messages in the order in which they came. Each takes its bytes, 16 more, and its place in the index of words."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._ends = array("Q")
+        self._times = array("q")
+        self._words: set[str] = set()
+        """All that came."""
+        self._long = False
+        """There are messages whose words are not among them."""
+
+    def append(self, message: Message) -> None:
+        self._data += message.data
+        self._ends.append(len(self._data))
+        self._times.append(message.t)
+        if len(message.data) <= INDEXED:
+            self._words.update(map(intern, _WORD.findall(message.text)))
+        else:
+            self._long = True
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> Message:
+        return Message(bytes(self._data[self._begin(index) : self._ends[index]]), self._times[index])
+
+    def __iter__(self) -> Iterator[Message]:
+        return self.behind(0)
+
+    def behind(self, count: int) -> Iterator[Message]:
+        """Those behind the first `count`."""
+        return (self[index] for index in range(count, len(self)))
+
+    def holding(self, text: bytes, words: frozenset[str], at: int) -> int:
+        """The first message from `at` on that may hold this text, with these words whole, which is for the caller to look at;
+        `len()` where none does."""
+        if not text or at >= len(self):
+            return at
+        if not self._long and not words <= self._words:
+            return len(self)
+        found = self._data.find(text, self._begin(at))
+        return bisect_right(self._ends, found) if found >= 0 else len(self)
+
+    def _begin(self, index: int) -> int:
+        return self._ends[index - 1] if index else 0
+
+
 @dataclass
 class Inbox:
     """All that one node has received, in order. A new connection goes on with the same list, from `first` on."""
 
     framing: str
     dialect: Dialect = PLAIN
-    messages: list[Message] = field(default_factory=list)
+    messages: Messages = field(default_factory=Messages)
     stream: bytearray = field(default_factory=bytearray)
     """The current connection's bytes as they came."""
-    arrivals: list[tuple[int, int]] = field(default_factory=list)
-    """(time, length of `stream` afterwards) for each chunk."""
+    arrivals: array[int] = field(default_factory=lambda: array("q"))
+    """When each chunk of `stream` came."""
+    ends: array[int] = field(default_factory=lambda: array("q"))
+    """The length of `stream` after each."""
     sent: bytearray = field(default_factory=bytearray)
     """What the client sent on the current connection (not over UDP)."""
     sent_messages: list[bytes] = field(default_factory=list)
@@ -109,12 +168,15 @@ class Inbox:
             self.messages.append(Message(data, t))
             return
         self.stream += data
-        self.arrivals.append((t, len(self.stream)))
+        self.arrivals.append(t)
+        self.ends.append(len(self.stream))
         if self.framing == LINE:
             self._partial += data
             if b"\n" in data or self.dialect.frames != LINES:
                 whole, rest = self.dialect.split(bytes(self._partial))
-                self.messages += [Message(m, t) for m in whole if not self.dialect.ignores(m)]
+                for message in whole:
+                    if not self.dialect.ignores(message):
+                        self.messages.append(Message(message, t))
                 self._partial = bytearray(rest)
             if self._partial and self.dialect.is_prompt(
                 self._partial, len(self._partial) == len(self.stream)
@@ -140,15 +202,16 @@ class Inbox:
 
     def _begin_again(self, t: int) -> None:
         """A new connection, open since `t`. Its first bytes may be known already: they can be quicker than its own event."""
-        old = sum(1 for when, _ in self.arrivals if when < t)
+        old = sum(when < t for when in self.arrivals)
         if old == len(self.arrivals):
             self._flush(t)
         self.first = len(self.messages)
         while self.first and self.messages[self.first - 1].t >= t:
             self.first -= 1
-        cut = self.arrivals[old - 1][1] if old else 0
+        cut = self.ends[old - 1] if old else 0
         del self.stream[:cut]
-        self.arrivals = [(when, end - cut) for when, end in self.arrivals[old:]]
+        self.arrivals = self.arrivals[old:]
+        self.ends = array("q", (end - cut for end in self.ends[old:]))
         self.sent.clear()
         self.sent_messages.clear()
         self.positions.clear()
@@ -157,15 +220,15 @@ class Inbox:
     def since(self, t: int) -> list[Message]:
         """What came at or after a time and no expectation has read. A stream's bytes count as one message a chunk."""
         if self.framing != STREAM:
-            fresh = [m for m in self.messages[self.read_to :] if m.t >= t]
-            if self._partial and self.arrivals and self.arrivals[-1][0] >= t:
-                fresh.append(Message(bytes(self._partial), self.arrivals[-1][0]))
+            fresh = [m for m in self.messages.behind(self.read_to) if m.t >= t]
+            if self._partial and self.arrivals and self.arrivals[-1] >= t:
+                fresh.append(Message(bytes(self._partial), self.arrivals[-1]))
             return fresh
-        result, start = [], 0
-        for when, end in self.arrivals:
-            begin = max(start, self.read_to)
-            if when >= t and begin < end:
-                result.append(Message(bytes(self.stream[begin:end]), when))
+        result, start = [], self.read_to
+        unread = bisect_right(self.ends, self.read_to)
+        for when, end in zip(self.arrivals[unread:], self.ends[unread:], strict=True):
+            if when >= t:
+                result.append(Message(bytes(self.stream[start:end]), when))
             start = end
         return result
 
@@ -190,12 +253,9 @@ class Watch:
         self.reason = ""
         self.captured: str | None = None
         self._values = dict(values)
-        # All that `exactly` speaks of has one position, whatever was expected.
-        self._key = (
-            "exactly"
-            if e.kind == "exactly"
-            else f"{e.kind}:{e.log}:{[(p.kind, expand_value(p, {**values, 'n': '{n}'})) for p in e.patterns]}"
-        )
+        # All that `exactly` speaks of has one position, whatever was expected. Many clients expect the same.
+        texts = [(p.kind, expand_value(p, {**values, "n": "{n}"})) for p in e.patterns]
+        self._key = "exactly" if e.kind == "exactly" else intern(f"{e.kind}:{e.log}:{texts}")
         self._doubled: str | None = None
         self._begin()
 
@@ -209,11 +269,15 @@ class Watch:
         )
         self._matchers = [_Matcher(p, values) for p in e.patterns] if self._single is None else []
         self._total = e.count if self._single else len(e.patterns)
+        self._texts = [m.text_in_it for m in ([self._single] if self._single else self._matchers)]
+        self._searchable = all(text for text, _ in self._texts)
         self._connection = inbox.connection
         self._at = inbox.first if e.kind == "sent" else inbox.positions.get(self._key, inbox.first)
         if self._single and self._single.kind == "any":
             self._at = max(self._at, inbox.read_to)
         self._start = self._at
+        self._ahead = [self._at] * len(self._texts)
+        """Of each of `_texts`, the next message that may hold it, as far as has been looked."""
         self._next = 0
         self._found: set[int] = set()
         self._holders: dict[int, list[int]] = {}
@@ -300,7 +364,7 @@ class Watch:
             self._read_stream()
             return
         messages = self.inbox.messages
-        while self._at < len(messages) and self.state is State.WAITING:
+        while self.state is State.WAITING and self._go_on() < len(messages):
             message = messages[self._at]
             self._at += 1
             self._take(message)
@@ -308,6 +372,17 @@ class Watch:
                 self._met()
         if self.state is State.MET and self.expectation.once:
             self._look_for_more()
+
+    def _go_on(self) -> int:
+        """To the next message that may be one of the patterns."""
+        messages = self.inbox.messages
+        if self._searchable:
+            self._ahead = [
+                messages.holding(*text, max(ahead, self._at))
+                for text, ahead in zip(self._texts, self._ahead, strict=True)
+            ]
+            self._at = min(self._ahead)
+        return self._at
 
     def _take(self, message: Message) -> None:
         """Hold one message against the patterns that are still open."""
@@ -420,10 +495,11 @@ class Watch:
                         self._doubled = f"{self._name(i)} came twice"
             return
         messages = self.inbox.messages
-        while self._at < len(messages) and self._doubled is None:
+        exactly = self.expectation.kind == "exactly"
+        while self._doubled is None and (self._at if exactly else self._go_on()) < len(messages):
             message = messages[self._at]
             self._at += 1
-            if self.expectation.kind == "exactly":
+            if exactly:
                 self._doubled = f"{shown(message.data)} came on top"
             elif fitting := self._fitting(message):
                 self._doubled = (
@@ -436,8 +512,9 @@ class Watch:
         """What a client sends is known before any of it can come back."""
         inbox = self.inbox
         if inbox.framing == DATAGRAM:
-            extra = b"".join(m.data for m in inbox.messages[inbox.first + len(inbox.sent_messages) :][:1])
-            more = len(inbox.messages) - inbox.first > len(inbox.sent_messages)
+            owed = inbox.first + len(inbox.sent_messages)
+            more = len(inbox.messages) > owed
+            extra = inbox.messages[owed].data if more else b""
         else:
             extra = bytes(inbox.stream[len(inbox.sent) :])
             more = bool(extra)
@@ -592,6 +669,16 @@ class _Matcher:
         )
         self._literals = [self.value]
         """What has to stand in a message for a text to be in it; told much faster than by the expression."""
+
+    @property
+    def text_in_it(self) -> tuple[bytes, frozenset[str]]:
+        """What stands in every message that it matches (empty where nothing is known to), and which of its words stand there whole."""
+        if self.kind in ("any", "regex", "wire"):
+            return b"", frozenset()
+        if self.family or self.kind == "bytes":
+            return max(self._literals, key=len), frozenset()
+        text = self.text if self.kind == "contains" else self.value.decode(errors="surrogateescape")
+        return self.value, frozenset(_WORD.findall(text))
 
     @cached_property
     def _regex(self) -> re.Pattern[str]:

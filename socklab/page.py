@@ -20,8 +20,8 @@ BY_HAND = ("dom.js", "diagram.js", "page.js", "hand.js", "live.js")
 INDEX = ("dom.js", "serve.js")
 """Of the live page, of one with a lab for playing by hand, and of the list of scenarios."""
 FILES = frozenset(("page.css", *BY_HAND, *INDEX))
-MOST = 200_000
-"""Events of which a page is made without being asked for."""
+MOST = 100_000
+"""Marks of a page: with more, browsers take their time. Of a longer play it shows the beginning and the end."""
 
 
 @cache

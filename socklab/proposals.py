@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from socklab.dialect import PROMPTS, Dialect
 from socklab.matching import STREAM, shown
@@ -14,7 +15,7 @@ from socklab.verdict import Result, Verdict
 def proposed(results: Sequence[Result], dialect: Dialect) -> list[str]:
     """What could be said to a check that failed, each with the option for it."""
     failed = [r for r in results if r.verdict is Verdict.FAIL]
-    if not failed or any(e.data.get("framing") == STREAM for r in failed for e in r.events[:1]):
+    if not failed or any(e.data.get("framing") == STREAM for r in failed for e in islice(r.events, 1)):
         return []  # bytes that come back have no lines that could be passed over
     return list(dict.fromkeys(_proposed(failed, dialect)))
 

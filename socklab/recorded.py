@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from socklab.history import Event, from_wire
+from socklab.history import Past, from_wire
 from socklab.judge import ASSERTING, scenario_of
 from socklab.matching import DATAGRAM, LINE, STREAM
 from socklab.scenario import Expectation, Pattern, Step, as_item
@@ -59,7 +59,7 @@ def scenario(title: str, service: str, framing: str, moments: Sequence[Moment]) 
     return "\n".join(head) + _items(_Steps(framing).of(moments))
 
 
-def of_session(events: Sequence[Event], title: str) -> str:
+def of_session(events: Past, title: str) -> str:
     """The same of a session (socklab/session.py): the steps that were typed and passed, and expectations of what came unexpected.
 
     Raises ScenarioError and LookupError for what is no history of a session."""

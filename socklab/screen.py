@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from itertools import islice
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -21,6 +22,7 @@ from socklab.scenario import Scenario
 from socklab.words import safe
 
 OFTEN = 0.1  # seconds between two drawings
+AT_ONCE = 1000  # lines
 LONG = 0.5  # seconds after which it is worth telling how long something takes
 
 
@@ -47,7 +49,9 @@ class Screen:
 
     def print(self, lines: Iterable[str]) -> None:
         """Lines that stay, above what changes; they may have colours of their own."""
-        self.console.print(Text.from_ansi("\n".join(lines)), soft_wrap=True)
+        rest = iter(lines)
+        while some := list(islice(rest, AT_ONCE)):
+            self.console.print(Text.from_ansi("\n".join(some)), soft_wrap=True)
 
     async def __aenter__(self) -> Screen:
         self._live.start()

@@ -111,10 +111,9 @@ class Session(Play):
     async def settle(self, window: float, limit: float) -> None:
         """Until nothing has happened for `window` seconds, at most `limit` seconds."""
         deadline = time.monotonic() + limit
-        events = self.history.events
         while time.monotonic() < deadline:
-            before = len(events)
-            if not await self._until(lambda before=before: len(events) > before, window):  # type: ignore[misc]
+            before = len(self.history)
+            if not await self._until(lambda before=before: len(self.history) > before, window):  # type: ignore[misc]
                 return
 
     async def end(self) -> Result:

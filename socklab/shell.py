@@ -142,9 +142,7 @@ class Shell:
     async def _save(self, path: Path) -> None:
         """Write the scenario, and play it in a lab of its own to see that it passes."""
         try:
-            scenario = saved.save(
-                path, recorded.of_session(self.session.history.events, saved.title_of(path))
-            )
+            scenario = saved.save(path, recorded.of_session(self.session.history, saved.title_of(path)))
         except saved.NotSaved as exc:
             self._told(str(exc))
             return

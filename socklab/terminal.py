@@ -15,6 +15,8 @@ from socklab.source import cells
 from socklab.verdict import Result, Verdict
 from socklab.words import counted, in_words, safe
 
+STORY = 20_000  # events of a play that are told without being asked for
+
 _COUNTED = {
     Verdict.PASS: "passed",
     Verdict.FAIL: "failed",
@@ -236,6 +238,22 @@ def transcript(events: Iterable[Event], colour: bool = False) -> Iterator[str]:
         elif text := in_words(event):
             who, what = text
             yield f"{at}     {who:<18} {what}"
+
+
+def story(result: Result, colour: bool, whole: bool) -> Iterator[str]:
+    """What happened in a play; unless the whole is asked for, of a long one where it is told."""
+    if whole or len(result.events) <= STORY:
+        yield from transcript(result.events, colour)
+        return
+    where = f"socklab show {places.shown(result.folder)}" if result.folder else "play it with --verbose"
+    yield f"{len(result.events):,} events; to have them told: {where}"
+
+
+def tell(lines: Iterable[str]) -> None:
+    """Lines on stdout, as they come: there may be a million."""
+    for line in lines:
+        print(line)
+    sys.stdout.flush()
 
 
 def nodes(status: Mapping[str, Any]) -> Iterator[str]:

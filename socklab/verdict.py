@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from socklab.history import Event
+from socklab.history import Event, Past
 from socklab.matching import shown
 from socklab.scenario import Scenario
 
@@ -57,7 +58,7 @@ class Result:
     seconds: float = 0.0
     folder: Path | None = None
     notes: tuple[str, ...] = ()
-    events: Sequence[Event] = field(default=(), repr=False)
+    events: Past = field(default=(), repr=False)
 
 
 def exit_code(verdicts: Iterable[Verdict], *, invalid: bool = False) -> int:
@@ -90,44 +91,63 @@ def as_json(results: Iterable[Result]) -> str:
     return json.dumps(rows, indent=1) + "\n"
 
 
-def received(events: Iterable[Event], client: str, since: int = 0, most: int = 4) -> str:
-    """What a client got, for a person: the last few chunks, or that there was nothing."""
-    mine = [e for e in events if e.node == client and e.t >= since]
-    connected = max((i for i, e in enumerate(mine) if e.kind == "connected"), default=0)
-    mine = mine[connected:]
-    chunks = [e for e in mine if e.kind == "received"]
-    endings = [
-        e.kind if e.kind != "error" else f"error: {e.data.get('error')}"
-        for e in mine
-        if e.kind in ("eof", "reset", "error")
-    ]
-    if not chunks and not endings:
-        return f"{client}: nothing"
-    parts = [f"… {len(chunks) - most} more, then"] if len(chunks) > most else []
-    parts += [shown(e.content) for e in chunks[-most:]]
-    return f"{client}: {' '.join(parts + endings) if chunks else 'nothing, then ' + ', '.join(endings)}"
+class Tail:
+    """The last few of many things that came."""
+
+    def __init__(self, most: int, shown: Callable[[Event], str]) -> None:
+        """`shown` makes each a text, once it is asked for."""
+        self._last: deque[Event] = deque(maxlen=most)
+        self._count = 0
+        self._shown = shown
+
+    def add(self, event: Event) -> None:
+        self._last.append(event)
+        self._count += 1
+
+    def told(self, between: str) -> str:
+        more = self._count - len(self._last)
+        return (f"… {more} more, then " if more else "") + between.join(map(self._shown, self._last))
 
 
-def on_the_wire(events: Iterable[Event], most: int = 6) -> str:
-    """The last of what TCP did, for a person."""
-    told = [
-        f"{e.data['from']}→{e.data['to']} {' '.join(e.data['words'])}" for e in events if e.kind == "wire"
-    ]
-    more = f"… {len(told) - most} more, then " if len(told) > most else ""
-    return f"on the wire: {more}{', '.join(told[-most:]) or 'nothing of the kind'}"
+class Reception:
+    """What a client got on its latest connection, for a person: the last few chunks, and how it ended."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._chunks = Tail(4, lambda event: shown(event.content))
+        self._endings: list[str] = []
+
+    def feed(self, event: Event) -> None:
+        if event.kind == "connected":
+            self._begin()
+        elif event.kind == "received":
+            self._chunks.add(event)
+        elif event.kind in ("eof", "reset"):
+            self._endings.append(event.kind)
+        elif event.kind == "error":
+            self._endings.append(f"error: {event.data.get('error')}")
+
+    def __str__(self) -> str:
+        if chunks := self._chunks.told(" "):
+            return " ".join([chunks, *self._endings])
+        return ", then ".join(["nothing", *filter(None, [", ".join(self._endings)])])
 
 
 def server_log(events: Iterable[Event], most: int = 3) -> str:
     """The server's last words: what it logged and how it ended."""
-    lines: list[str] = []
+    lines: deque[str] = deque(maxlen=most)
     ending = ""
     for event in events:
-        if event.kind == "log" and not str(event.data["text"]).startswith("ready "):
-            lines.append(str(event.data["text"]))
+        if event.kind == "log":
+            text = str(event.data["text"])
+            if text.strip() and not text.startswith("ready "):
+                lines.append(text)
         elif event.kind == "spawned":
             ending = ""
         elif event.kind == "exited":
             status = int(event.data["status"])
             ending = f" [ended {'by signal ' + str(-status) if status < 0 else 'with status ' + str(status)}]"
-    tail = [shown(line.encode(errors="surrogateescape"), 100)[1:-1] for line in lines if line.strip()][-most:]
+    tail = [shown(line.encode(errors="surrogateescape"), 100)[1:-1] for line in lines]
     return (" | ".join(tail) or "(it logged nothing)") + ending

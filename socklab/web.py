@@ -337,7 +337,7 @@ class Pages:
             raise _Wrong(404, "no session: this play has its scenario")
         name = f"{watched.scenario.label}.scenario.yaml"
         headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
-        text = recorded.of_session(watched.history.events, watched.scenario.title)
+        text = recorded.of_session(watched.history, watched.scenario.title)
         return PlainTextResponse(text, headers=headers)
 
     async def _body(self, request: Request) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Story:
     def got(self, name: str) -> list[bytes]:
         """The messages of its latest connection; the unfinished one too."""
         inbox = self.inbox(name)
-        return [m.data for m in inbox.messages[inbox.first :]] + (
+        return [m.data for m in inbox.messages.behind(inbox.first)] + (
             [bytes(inbox._partial)] if inbox._partial else []
         )
 

@@ -277,10 +277,10 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
                 results.append(result)
                 if arguments.json or (arguments.quiet and result.verdict in (Verdict.PASS, Verdict.SKIP)):
                     continue
-                lines = terminal.result_lines(result, colour)
+                told = terminal.tell if screen is None else screen.print
                 if story:
-                    lines = [*terminal.transcript(result.events, colour), *lines]
-                screen.print(lines) if screen else print(*lines, sep="\n", flush=True)
+                    told(terminal.story(result, colour, whole=arguments.verbose))
+                told(terminal.result_lines(result, colour))
     finally:
         await backend.close()
     if arguments.json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,27 +141,28 @@ def _show(arguments: argparse.Namespace) -> int:
         folder = runs[-1].parent
     path = folder / "history.jsonl" if folder.is_dir() else folder
     try:
-        events = history.read(path)
-    except OSError as exc:
-        terminal.error(f"{path}: {exc.strerror}; a run is a folder with a history.jsonl in it")
-        return USAGE
-    except ValueError as exc:
-        terminal.error(f"{exc}; is this a history.jsonl that socklab wrote?")
-        return USAGE
-    try:
+        events = history.events_of(path)
         if any((arguments.html, arguments.svg, arguments.png, arguments.mermaid)):
             return _draw(arguments, events)
         if arguments.json:
-            print(*(event.to_json() for event in events), sep="\n")
+            terminal.tell(event.to_json() for event in events)
         else:
-            print(*terminal.transcript(events, terminal.coloured(sys.stdout)), sep="\n")
+            terminal.tell(terminal.transcript(events, terminal.coloured(sys.stdout)))
+    except history.NoHistory as exc:
+        terminal.error(f"{exc}; is this a history.jsonl that socklab wrote?")
+        return USAGE
+    except BrokenPipeError:
+        raise  # of our output
+    except OSError as exc:
+        terminal.error(f"{path}: {exc.strerror}; a run is a folder with a history.jsonl in it")
+        return USAGE
     except (KeyError, TypeError, AttributeError, ValueError) as exc:
         terminal.error(f"{path}: an event lacks {exc}; was it written by another version of socklab?")
         return USAGE
     return OK
 
 
-def _draw(arguments: argparse.Namespace, events: list[Event]) -> int:
+def _draw(arguments: argparse.Namespace, events: Iterable[Event]) -> int:
     from socklab import page, picture, terminal
     from socklab.diagram import drawn
     from socklab.picture import KINDS
@@ -169,7 +171,7 @@ def _draw(arguments: argparse.Namespace, events: list[Event]) -> int:
     if wrong := [kind for kind in kinds if kind not in KINDS]:
         terminal.error(f"--only {arguments.only}: there is no {wrong[0]}; there are {', '.join(KINDS)}")
         return USAGE
-    marks = drawn(events)
+    marks = drawn(events, page.MOST)
     nodes = arguments.nodes.split(",") if arguments.nodes else []
     known = [mark["name"] for mark in marks if mark["mark"] == "lane"]
     if missing := [node for node in nodes if node not in known]:

@@ -54,7 +54,31 @@ def test_a_full_disk_does_not_end_a_play() -> None:
     history.close()
     assert history.write_error is not None
     assert history.write_error.strerror == "No space left on device"
-    assert len(history.events) == len(EVENTS) * 1000
+    assert list(history) == EVENTS * 1000
+
+
+@pytest.mark.parametrize("on_disk", [True, False])
+def test_a_long_history_is_read_again_from_its_file(on_disk: bool, tmp_path: Path) -> None:
+    """With a path or without one, while it goes on and when it has ended, as often as one likes."""
+    history = History(tmp_path / "history.jsonl" if on_disk else None, kept=10)
+    for event in EVENTS * 10:
+        history.add(event)
+    assert list(history) == list(history) == EVENTS * 10
+    history.add(EVENTS[0])
+    history.close()
+    assert list(history) == [*EVENTS * 10, EVENTS[0]]
+    assert len(history) == 71
+    assert history.ends() == [EVENTS[0], *(EVENTS * 10)[61:], EVENTS[0]]
+
+
+def test_of_a_long_history_on_a_full_disk_the_newest_are_left() -> None:
+    """And the play's verdict tells that they are not all."""
+    history = History(Path("/dev/full"), kept=10)
+    for event in EVENTS * 10:
+        history.add(event)
+    history.close()
+    assert list(history) == (EVENTS * 10)[-10:]
+    assert history.write_error is not None
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
