@@ -618,7 +618,7 @@ class FanOut:
             missing = {member.fd: set(range(script.senders)) for member in self.receivers if not member.gone}
             lines = [script.wrapped(number, text) for number, text in enumerate(texts)]
             again = now() + AGAIN_S
-            while missing and now() < again:
+            while missing and now() < min(again, deadline):
                 for number, member in enumerate(self.senders):
                     lines[number] = lines[number][self.try_to_send(member, lines[number]) :]
                 for fd, _ in self.crowd.wait(again):
@@ -629,6 +629,9 @@ class FanOut:
                         self.first_heard(member, data, texts, missing[fd])
                         if not missing[fd]:
                             del missing[fd]
+                            again = (
+                                now() + AGAIN_S
+                            )  # it goes on, if slowly: saying more would only make it slower
                 yield
             if not missing:
                 break

@@ -1261,7 +1261,7 @@ class Play:
     def _failure(self, exc: Failed) -> Failure:
         step = exc.step
         where = f"{self.scenario.path}:{step.line if step else self.scenario.steps[-1].line}"
-        concerned = [c for c in exc.clients if c in self.clients]
+        concerned = [c for c in exc.clients if c in self.clients and not self.clients[c].of]
         cause = causes.likely(self.history.ends(), concerned, self.framing, self.dialect, step)
         return Failure(
             where,
