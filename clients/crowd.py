@@ -44,6 +44,7 @@ SPIN_S = 0.002  # before a line's time, we do not sleep: epoll(7) counts in mill
 AGAIN_S = (
     0.5  # UDP, or a server that has not taken everybody in yet: after this the first lines are said again
 )
+AHEAD, KEPT = 2000, 1 << 20  # lines, and bytes, that senders are ahead of the slowest receiver
 STILL_S = 2.0  # nothing has come for so long: what is missing is lost
 LOST_S = 0.2  # the same for datagrams, which nobody sends again
 SENT_AT_ONCE = 1 << 16  # bytes of one send()
@@ -594,9 +595,9 @@ class FanOut:
         self.ramp = number_of(message, "ramp", 0.2)
         self.limit = number_of(message, "limit", 10.0)
         self.rate = number_of(message, "rate", 0.0)  # lines a second, of all senders together
-        self.window = whole(
-            message, "window", script.senders, 1 << 30, 2000
-        )  # lines, of all senders together
+        # In lines, of all senders together: no more bytes than a server has to keep for a receiver that is slow.
+        ahead = max(script.senders, min(AHEAD, KEPT // script.size))
+        self.window = whole(message, "window", script.senders, 1 << 30, ahead)
         self.times = Times() if self.rate else None
         self.late = 0.0  # seconds that a line was said after its time, at most
         self.began = self.last = now()
