@@ -36,10 +36,10 @@ chat.4      nobody-has-to-speak nothing-from-before
 chat.5      a-room-that-empties-keeps-nothing quit-leaves only-the-line-quit-is-quit what-comes-behind-quit-is-ignored fin-and-rst-leave-too
             the-last-line-needs-no-newline carriage-returns-and-empty-lines
             carriage-returns-and-empty-lines only-the-line-quit-is-quit
-chat.6      a-slow-consumer-delays-nobody a-cut-off-client-delays-nobody the-half-typed-line-blocks-nobody
+chat.6      some-misbehave-and-the-others-hear-every-line a-slow-consumer-delays-nobody a-cut-off-client-delays-nobody the-half-typed-line-blocks-nobody
             one-is-isolated-the-others-go-on a-slow-consumer-is-dropped a-half-open-peer-is-found-out
 chat.7      bytes-pass-through an-endless-line-ends-its-sender
-chat.8      garbage-brings-nothing-down fin-and-rst-leave-too
+chat.8      some-misbehave-and-the-others-hear-every-line garbage-brings-nothing-down fin-and-rst-leave-too
 udp-echo.1  a-datagram-comes-back boundaries-are-kept empty-and-huge-ones-too datagrams-wait-for-a-paused-server from-another-port
             a-fragment-is-lost jitter-and-order
 registry.1  nobody-is-there-until-it-says-so twice-is-once a-stranger-may-leave white-space-around-is-ignored
@@ -63,7 +63,7 @@ log         three-clients-three-threads three-clients-three-processes one-thread
 exit        it-ends-when-it-is-asked-to daemon-threads-end-with-main other-threads-outlive-main handle-request-serves-one sigterm-ends-it-cleanly
 restart     time-wait-and-the-port the-same-port-again-at-once after-a-restart-the-room-is-empty the-registry-is-empty-after-a-restart
 decoration  a-line-is-delivered-as-it-is
-load        a-crowd-hears-every-line two-thousand-at-once a-crowd-is-registered
+load        some-misbehave-and-the-others-hear-every-line a-crowd-hears-every-line two-thousand-at-once a-crowd-is-registered
 """
 
 
