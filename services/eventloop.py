@@ -44,6 +44,7 @@ class Client:
         self.connection = connection
         self.peer = peer
         self.pending = b""  # received, not yet sent back
+        self.events = selectors.EVENT_READ  # what select() looks for; get_key() knows, but is slow to tell
         self.echoed = 0
 
 
@@ -192,7 +193,7 @@ def accept(listener, selector, clients):
     try:
         connection.setblocking(False)
         tune(connection)
-        selector.register(connection, selectors.EVENT_READ, client)
+        selector.register(connection, client.events, client)
     except OSError as error:
         drop(client, selector, clients, reason(error))
 
@@ -215,8 +216,9 @@ def serve_client(client, selector, clients):
         drop(client, selector, clients, reason(error))
         return
     wanted = selectors.EVENT_WRITE if client.pending else selectors.EVENT_READ
-    if selector.get_key(client.connection).events != wanted:
+    if client.events != wanted:
         selector.modify(client.connection, wanted, client)
+        client.events = wanted
 
 
 def drop(client, selector, clients, why):
@@ -230,13 +232,15 @@ def drop(client, selector, clients, why):
 def serve(listener):
     selector = selectors.DefaultSelector()  # epoll on Linux; select() itself ends at descriptor 1,023
     clients = set()
-    accept_failed, accept_again = False, 0.0
+    accept_failed = False  # and has been logged
+    accept_again = None  # when, if the listener is left alone until then
     selector.register(listener, selectors.EVENT_READ)
     while True:
-        timeout = None if listener in selector.get_map() else max(0.0, accept_again - time.monotonic())
+        timeout = None if accept_again is None else max(0.0, accept_again - time.monotonic())
         for key, _ in selector.select(timeout):
-            if key.fileobj is not listener:
-                serve_client(key.data, selector, clients)
+            client = key.data
+            if client is not None:
+                serve_client(client, selector, clients)
                 continue
             try:
                 accept(listener, selector, clients)
@@ -248,7 +252,8 @@ def serve(listener):
                     log("accept-failed", error=reason(error), text=error.strerror)
                 accept_failed, accept_again = True, time.monotonic() + BACKOFF_S
                 selector.unregister(listener)
-        if listener not in selector.get_map() and time.monotonic() >= accept_again:
+        if accept_again is not None and time.monotonic() >= accept_again:
+            accept_again = None
             selector.register(listener, selectors.EVENT_READ)
 
 

@@ -302,6 +302,43 @@ def test_many_stalled_clients_delay_nobody(meet, name):
     server.logged("disconnected", 30, why="dropped")
 
 
+@both
+def test_a_crowd_with_bad_members_hears_every_line_once(meet, name):
+    """Of a crowd some stall, some reset, some send garbage: the others miss nothing and get nothing twice."""
+    server, healthy = meet(name, 16, "--max-pending", str(MIB))
+    before, memory = at_rest(server, 16), server.memory()
+    stalled = [meet.joined(server, receive=4096) for _ in range(3)]
+    chance = random.Random(3)
+    rounds, speakers = 30, healthy[:4]
+    said = [[] for _ in speakers]
+    heard = [[] for _ in healthy]
+    for turn in range(rounds):
+        resetting, garbling, leaving = (server.connect() for _ in range(3))
+        resetting.sendall(b"a line\nhalf a li")
+        garbling.sendall(chance.randbytes(20_000).replace(b"<", b">"))
+        leaving.sendall(b"\n\r\nquit\nbehind")
+        for number, (speaker, lines) in enumerate(zip(speakers, said, strict=True)):
+            new = [b"<%d:%d:%d>" % (number, turn, each) + b"x" * 20_000 for each in range(4)]
+            speaker.say(*new)
+            lines += new
+        reset(resetting)
+        garbling.close()
+        leaving.close()
+        # Not more than a round is under way: who reads is owed less than the bound, however slow this machine.
+        for member, lines in zip(healthy, heard, strict=True):
+            expected = len(lines) + 4 * len(speakers)
+            while len(lines) < expected:
+                if (line := member.hear()).startswith(b"<"):
+                    lines.append(line)
+    assert all(lines == heard[0] for lines in heard)
+    for number, lines in enumerate(said):
+        assert [line for line in heard[0] if line.startswith(b"<%d:" % number)] == lines
+    server.logged("disconnected", len(stalled), why="dropped")
+    server.logged("disconnected", len(stalled) + 3 * rounds)
+    server.holds_again(before)
+    assert server.memory() - memory < 16 * MIB
+
+
 # 7. Lines that are too long.
 
 
