@@ -7,6 +7,7 @@ events, with a limit; nothing here sleeps for luck.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -642,6 +643,12 @@ class Play:
         """All of a host's on a network."""
         return [self.lab.address(host, network, six) for six in ([False, True] if self.ipv6 else [False])]
 
+    async def _hear_packets(self) -> None:
+        """Afterwards the history has all that was on the wire before: nothing is told behind a verdict."""
+        if self.capture is not None:
+            with contextlib.suppress(LabError):  # that it is broken is told at the end
+                await self.capture.sync()
+
     async def _keep_packets(self) -> str:
         """Leave them beside the history, also of a play that was broken off. What is missing, in words."""
         assert self.capture is not None
@@ -1226,6 +1233,7 @@ class Play:
     async def _last_look(self) -> None:
         """When all steps are done: what came too much since, and whether the server is still there."""
         await self._sync()
+        await self._hear_packets()
         for server in self.servers.values():
             if server.dying:  # or only its main thread is: then it stays, and is not waited for
                 await self._until(lambda s=server: not s.running, 0.2 * self.patience)  # type: ignore[misc]
@@ -1240,6 +1248,7 @@ class Play:
             # What is wrong from its first byte on is better told with what comes behind it.
             await self._until(lambda: False, 0.1 * self.patience)
         await self._unread(exc.clients)
+        await self._hear_packets()
         refused = exc.step is not None and exc.step.verb == "connect"
         if refused or any(self.judge.inboxes[name].ended for name in exc.clients):
             moment = (1.0 if refused else 0.4) * self.patience

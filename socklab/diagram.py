@@ -332,6 +332,11 @@ class Drawing:
         bad = event.kind in ("reset", "error")
         self._point(at, event.node, event.kind, _words(event), bad=bad)
         self._end_of(event.node, at, event.kind)
+        connection = self._connections.get(event.node)
+        lost = event.kind in ("reset", "aborted") or event.data.get("error") == "timed out"
+        if lost and connection is not None and connection.ends is not None:
+            connection.ends.tcp.told(True, at, GONE)  # its kernel has no such connection any more
+            self._stand(connection.ends)
 
     _draw_eof = _draw_reset = _draw_closed = _draw_aborted = _draw_error = _ended
 

@@ -454,7 +454,7 @@ class Diagram {
         else if (state) labels.push([y0, state]);
       }
       if (store.kinds.has("wire") && this.gap() >= 150 && !(shared && crowded.has(store.host(life.lane)))) {
-        for (const [y, text] of labels) this.label(text, x - 7, y + 10, { colour: c.accent, most: this.gap() - 20, small: true, right: true });
+        for (const [y, text] of labels) this.label(text, x - 7, y + 10, { colour: c.accent, most: Math.min(this.gap() - 20, x - AXIS - 10), small: true, right: true });
       }
       if (life.how) {
         pen.fillStyle = life.how === "reset" || life.how === "error" || life.how === "refused" ? c.bad : c.accent;
