@@ -32,11 +32,6 @@ def chat() -> None:
     row("a chat scenario with four clients, from the shell prompt", spread(play(FOUR, 10)), "≤ 400 ms")
 
 
-def library() -> None:
-    times = wall([*SOCKLAB, "play", "--quiet", "--no-runs"], 3)
-    row("the whole library", spread(times, 1, "s"), "≤ 15 s on two cores")
-
-
 def step() -> None:
     """A step's cost beyond the round trip: the same 500 round trips by a plain socket, in the same run."""
     lab = figures.step()
@@ -100,7 +95,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "step": step,
     "growth": module("growth"),
     "chat": chat,
-    "library": library,
+    "library": module("library"),
     "viewers": module("viewers"),
     "docker": module("docker"),
 }
