@@ -7,37 +7,16 @@ python -m bench docker     those of Docker
 
 from __future__ import annotations
 
+import importlib
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-SOCKLAB = [sys.executable, "-m", "socklab.cli"]
-
-
-def row(what: str, value: str, goal: str) -> None:
-    print(f"{what:<58} {value:>24}   goal {goal}", flush=True)
-
-
-def wall(argv: list[str], runs: int) -> list[float]:
-    """Seconds of whole processes, from the shell's point of view."""
-    times = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
-        times.append(time.perf_counter() - began)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-    return times
-
-
-def spread(times: list[float], unit: float = 1e3, name: str = "ms") -> str:
-    """Median, and minimum to maximum."""
-    return f"{statistics.median(times) * unit:.1f} {name} ({min(times) * unit:.1f}–{max(times) * unit:.1f})"
+from bench import figures
+from bench.figures import FOUR, ROOT, ROUNDS, SOCKLAB, play, row, spread, wall
 
 
 def start() -> None:
@@ -49,66 +28,13 @@ def start() -> None:
     )
 
 
-FOUR = """\
-title: Four clients chat
-service: chat
-clients: [alice, bob, carol, dave]
-steps:
-  - connect: everyone
-  - send: {alice: hello}
-  - expect: {everyone: hello}
-  - send: {dave: bye}
-  - expect: {everyone: bye}
-"""
-
-ROUNDS = 500
-STEPS = f"""\
-title: {ROUNDS} round trips
-service: eventloop
-clients: [alice]
-steps:
-  - connect: alice
-  - repeat:
-      times: {ROUNDS}
-      steps:
-        - send: {{alice: "x{{round}};"}}
-        - expect: {{alice: "x{{round}};"}}
-"""
-
-
-def play(text: str, runs: int, on: str = "auto") -> list[float]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bench.scenario.yaml"
-        path.write_text(text)
-        return wall(
-            [
-                *SOCKLAB,
-                "play",
-                "--quiet",
-                "--no-runs",
-                "--on",
-                on,
-                "--compose",
-                str(ROOT / "docker-compose.yml"),
-                str(path),
-            ],
-            runs,
-        )
-
-
 def chat() -> None:
     row("a chat scenario with four clients, from the shell prompt", spread(play(FOUR, 10)), "≤ 400 ms")
 
 
-def library() -> None:
-    times = wall([*SOCKLAB, "play", "--quiet", "--no-runs"], 3)
-    row("the whole library", spread(times, 1, "s"), "≤ 15 s on two cores")
-
-
 def step() -> None:
     """A step's cost beyond the round trip: the same 500 round trips by a plain socket, in the same run."""
-    whole, empty = play(STEPS, 3), play(STEPS.replace(f"times: {ROUNDS}", "times: 1"), 3)
-    lab = (statistics.median(whole) - statistics.median(empty)) / (2 * (ROUNDS - 1))
+    lab = figures.step()
     bare = _bare_round_trip()
     row("a step (send or expect) of a scenario", f"{lab * 1e3:.2f} ms", "≤ 1 ms beyond the round trip")
     row("  the same round trip by a plain socket", f"{bare * 1e3:.3f} ms", "–")
@@ -156,52 +82,32 @@ def agent() -> None:
     row("an idle agent, resident", f"{kib / 1024:.1f} MiB", "≤ 20 MB")
 
 
-def nodes() -> None:
-    from bench import nodes as bench_nodes
-
-    bench_nodes.main()
-
-
-def gate() -> None:
-    from bench import gate as bench_gate
-
-    bench_gate.main()
-
-
-def docker() -> None:
-    from bench import docker as bench_docker
-
-    bench_docker.main()
-
-
-def viewers() -> None:
-    from bench import viewers as bench_viewers
-
-    bench_viewers.main()
-
-
-def reports() -> None:
-    from bench import reports as bench_reports
-
-    bench_reports.main()
+def module(name: str) -> Callable[[], None]:
+    """A bench with a file of its own, which is read when it is asked for."""
+    return lambda: importlib.import_module(f"bench.{name}").main()
 
 
 BENCHES: dict[str, Callable[[], None]] = {
     "start": start,
     "agent": agent,
-    "nodes": nodes,
-    "gate": gate,
+    "lab": module("lab"),
+    "gate": module("gate"),
     "step": step,
+    "growth": module("growth"),
     "chat": chat,
-    "library": library,
-    "reports": reports,
-    "viewers": viewers,
-    "docker": docker,
+    "library": module("library"),
+    "reports": module("reports"),
+    "viewers": module("viewers"),
+    "docker": module("docker"),
+    "peers": module("peers"),
 }
+APART = ("docker", "peers")
+"""What needs an engine, or takes long."""
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [name for name in BENCHES if name != "docker"]  # that one needs an engine
+    wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
+    wanted = wanted or [name for name in BENCHES if name not in APART]
     for name in wanted:
         if name not in BENCHES:
             sys.exit(f'no figure "{name}"; there are: {", ".join(BENCHES)}')

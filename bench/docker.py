@@ -8,7 +8,7 @@ import statistics
 import subprocess
 import time
 
-from bench.__main__ import FOUR, ROOT, ROUNDS, SOCKLAB, STEPS, play, row, spread, wall
+from bench.figures import FOUR, ROOT, SOCKLAB, play, row, spread, step, wall
 
 UP = 3  # pairs
 
@@ -16,12 +16,7 @@ UP = 3  # pairs
 def main() -> None:
     play(FOUR, 1, "docker")  # images are built
     row("on docker: a chat scenario with four clients", spread(play(FOUR, 5, "docker"), 1, "s"), "≤ 5 s")
-    whole, empty = (
-        play(STEPS, 3, "docker"),
-        play(STEPS.replace(f"times: {ROUNDS}", "times: 1"), 3, "docker"),
-    )
-    step = (statistics.median(whole) - statistics.median(empty)) / (2 * (ROUNDS - 1))
-    row("on docker: a step", f"{step * 1e3:.2f} ms", "≤ 3 ms beyond the round trip")
+    row("on docker: a step", f"{step('docker') * 1e3:.2f} ms", "≤ 3 ms beyond the round trip")
     library = wall([*SOCKLAB, "play", "--quiet", "--no-runs", "--on", "docker"], 1)
     row("on docker: the whole library", spread(library, 1, "s"), "≤ 180 s on two cores")
     up()

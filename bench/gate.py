@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Any
 
-from bench.__main__ import row
+from bench.figures import row
 from socklab import faults
 from socklab.backends import Network, Node
 from socklab.backends.netns import Netns

@@ -47,6 +47,7 @@ from socklab.verdict import Failure, Result, Verdict, server_log
 
 FLOOD = 8 << 20  # bytes, and eight times what was said to each client: a guest that sends more is ended
 FEW = 4  # clients of whom the server's kernel is asked when they got too little
+TELLING = 10_000  # events before a failure among which its cause is looked for; rules hold all that was said against all that came
 LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
 ETHERNET_SEGMENT = (
@@ -1271,7 +1272,7 @@ class Play:
         step = exc.step
         where = f"{self.scenario.path}:{step.line if step else self.scenario.steps[-1].line}"
         concerned = [c for c in exc.clients if c in self.clients and not self.clients[c].of]
-        cause = causes.likely(self.history.ends(), concerned, self.framing, self.dialect, step)
+        cause = causes.likely(self.history.ends(TELLING), concerned, self.framing, self.dialect, step)
         return Failure(
             where,
             step.text if step else "end of the scenario",

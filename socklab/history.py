@@ -139,9 +139,9 @@ class History:
             return iter(list(self._recent))
         return islice(events_of(self._where), self._count)
 
-    def ends(self) -> list[Event]:
-        """The first and the newest, as far as they are kept: all of them, where they are no more than that."""
-        recent = list(self._recent)
+    def ends(self, most: int = KEPT) -> list[Event]:
+        """The first, and the newest that are kept, `most` of them: all, where there are no more."""
+        recent = list(self._recent)[-most:]
         return recent if self._first is None or recent[0] is self._first else [self._first, *recent]
 
     def _write(self, event: Event) -> None:

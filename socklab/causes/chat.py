@@ -193,11 +193,9 @@ def _changed_text(story: Story, client: str, got: list[bytes]) -> str:
 
 
 def _not_to_itself(story: Story, client: str, got: list[bytes]) -> str:
-    missing = lines_missing(story, client, got)
+    missing = lines_missing(story, client)
     others = [n for n in story.everyone if n != client]
-    if any(
-        line.who != other for other in story.clients for line in lines_missing(story, other, story.got(other))
-    ):
+    if any(line.who != other for other in story.clients for line in lines_missing(story, other)):
         return ""
     if (
         missing
@@ -213,7 +211,7 @@ def _not_to_itself(story: Story, client: str, got: list[bytes]) -> str:
 
 def _passed_by(story: Story, client: str, got: list[bytes]) -> str:
     """Others got a line, this client did not."""
-    for line in lines_missing(story, client, got):
+    for line in lines_missing(story, client):
         heard = [n for n in story.heard(line) if n != client]
         if not heard or client == line.who:
             continue
@@ -305,7 +303,7 @@ def _last_line_lost(story: Story, client: str, got: list[bytes]) -> str:
 
 def _nobody_heard(story: Story) -> str:
     for client in story.clients:
-        missing = lines_missing(story, client, story.got(client)) if client in story.everyone else []
+        missing = lines_missing(story, client) if client in story.everyone else []
         for line in missing:
             if story.heard(line):
                 continue

@@ -25,6 +25,16 @@ class Story:
     dialect: Dialect
     step: Step | None
     _inboxes: dict[str, Inbox] = field(default_factory=dict)
+    _got: dict[str, list[bytes]] = field(default_factory=dict)
+    _wanted: dict[str, list[re.Pattern[bytes]]] = field(default_factory=dict)
+    _missing: dict[str, list[Line]] = field(default_factory=dict)
+
+    @cached_property
+    def _by_node(self) -> dict[str, list[Event]]:
+        found: dict[str, list[Event]] = {}
+        for event in self.events:
+            found.setdefault(event.node, []).append(event)
+        return found
 
     def inbox(self, name: str) -> Inbox:
         """All that a client received."""
@@ -35,14 +45,15 @@ class Story:
         return self._inboxes[name]
 
     def of(self, name: str) -> list[Event]:
-        return [e for e in self.events if e.node == name]
+        return self._by_node.get(name, [])
 
     def got(self, name: str) -> list[bytes]:
         """The messages of its latest connection; the unfinished one too."""
-        inbox = self.inbox(name)
-        return [m.data for m in inbox.messages.behind(inbox.first)] + (
-            [bytes(inbox._partial)] if inbox._partial else []
-        )
+        if name not in self._got:
+            inbox = self.inbox(name)
+            unfinished = [bytes(inbox._partial)] if inbox._partial else []
+            self._got[name] = [m.data for m in inbox.messages.behind(inbox.first)] + unfinished
+        return self._got[name]
 
     @cached_property
     def everyone(self) -> list[str]:
@@ -100,7 +111,9 @@ class Story:
 
     def wanted(self, name: str) -> list[re.Pattern[bytes]]:
         """What the failed step expected of a client, as far as it is text."""
-        found = []
+        if name in self._wanted:
+            return self._wanted[name]
+        found = self._wanted[name] = []
         for who, expectation in self.step.expects if self.step else ():
             for pattern in expectation.patterns if who == name else ():
                 if pattern.kind == "regex":
@@ -115,7 +128,7 @@ class Story:
         return not wanted or any(pattern.search(text) for pattern in wanted)
 
     def connected_at(self, name: str) -> int:
-        return next((e.t for e in reversed(self.events) if e.kind == "connected" and e.node == name), 0)
+        return next((e.t for e in reversed(self.of(name)) if e.kind == "connected"), 0)
 
     def present(self, name: str, t: int) -> bool:
         """Whether a client was connected at a time, as far as it knows itself."""
@@ -202,14 +215,19 @@ def is_in(line: Line, got: Iterable[bytes]) -> bool:
     return any(line.text in each for each in got)
 
 
-def lines_missing(story: Story, client: str, got: list[bytes]) -> list[Line]:
+def lines_missing(story: Story, client: str) -> list[Line]:
     """The lines that were said while the client was there and that it did not get."""
-    since = story.connected_at(client)
+    if client in story._missing:
+        return story._missing[client]
+    since, got = story.connected_at(client), story.got(client)
+    whole = b"\n".join(got)  # one search in all of it, where no text has that in it
     quits = (story.dialect.quit or "quit").encode()
-    return [
+    story._missing[client] = [
         line for line in story.lines
-        if line.ended and story.is_wanted(client, line.text) and line.t > since and line.text.strip() not in (quits, b"") and not is_in(line, got)
+        if line.ended and story.is_wanted(client, line.text) and line.t > since and line.text.strip() not in (quits, b"")
+        and not (line.text in whole and (b"\n" not in line.text or is_in(line, got)))
     ]  # fmt: skip
+    return story._missing[client]
 
 
 def quit_said(story: Story, name: str, since: int, t: int) -> bool:
