@@ -499,7 +499,10 @@ class Agent:
 
     def do_pin(self, number, message):
         """Run on these processors only (sched_setaffinity(2))."""
-        os.sched_setaffinity(0, need(message, "processors", list, "a list of their numbers"))
+        processors = need(message, "processors", list, "a list of their numbers")
+        if not all(type(each) is int for each in processors):
+            raise Usage(f'"processors" is a list of numbers, not {processors!r:.80}')
+        os.sched_setaffinity(0, processors)
         self.answer(number)
 
     def do_bye(self, number, message):
@@ -507,6 +510,8 @@ class Agent:
             self.drop(client)  # so that whatever is under way has its answer, too
         for unfinished, _ in self.syncs:
             self.answer(unfinished)
+        if self.crowds:
+            self.crowds.close()
         self.answer(number)
         self.running = False
         deadline = now_s() + LAST_WORDS_S

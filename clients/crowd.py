@@ -3,8 +3,8 @@
 A part of the scripted client; agent.py loads it with the first command that concerns a crowd:
 
     → {"id": 1, "do": "crowd", "what": "open", "crowd": "crowd", "kind": "tcp", "to": ["10.71.0.2", 6002], "count": 5000}
-    ← {"id": 1, "ok": true, "t": …, "connected": 5000, "failed": {}}
-    → {"id": 2, "do": "crowd", "what": "fan-out", "crowd": "crowd", "senders": 10, "size": 64, "seconds": 2}
+    ← {"id": 1, "ok": true, "t": …, "connected": 5000, "failed": {}, …}
+    → {"id": 2, "do": "crowd", "what": "fan-out", "crowd": "crowd", "senders": 10, "size": 63, "seconds": 2}
     ← {"id": 2, "ok": true, "t": …, "delivered": 81920000, "lost": 0, "doubled": 0, "damaged": 0, "seconds": 2.0, …}
 
 Neither what is said nor what is heard crosses the control stream, so that neither it nor the conductor is what is measured.
@@ -13,7 +13,14 @@ What was delivered is checked, every byte of it. A line says who says it and how
 `~0003.00001234~`, filled up to its size. All of a sender's lines are made beforehand, in a ring, and so is what a receiver must
 get of them. When all receivers hear the same in the same order, as they mostly do, one of them is checked line by line, and the
 others against it: one comparison of memory for each recv(), whatever the lines are. A receiver that hears another order is
-checked by itself from there on. So one process can check tens of millions of deliveries a second.
+checked by itself from there on. So one process can check tens of millions of deliveries a second. Of the lines of a load,
+- `lost` ones did not come, or not whole, to a receiver that is still there;
+- `doubled` ones came whole and had come before; `reordered` ones came behind a later one of the same sender;
+- `damaged` ones bear the mark of a sender and are not what it said: cut, mixed with another, altered;
+- `foreign` ones bear none: others talk there, too. They are passed over.
+
+A server may decorate lines, with a name, an address, a time. What stands around them is learned from the first ones. Where it
+changes from line to line, in letters and digits only, a line is taken apart instead of compared: right as well, but slower.
 
 There are two ways to say it:
 - with a window: never more than so many lines ahead of the slowest receiver. That finds the most that a server can do.
@@ -28,7 +35,9 @@ import base64
 import bisect
 import collections
 import errno
+import math
 import os
+import re
 import resource
 import select
 import socket
@@ -37,16 +46,20 @@ import time
 
 SCRATCH = 1 << 18  # bytes that one recv() takes
 SLICE_S = 0.02  # of work, before the agent looks at its commands again
-RING = 4 << 20  # bytes of a ring of lines, about
-LEAST, MOST = 64, 4096  # lines in the ring of a sender
+RING = 4 << 20  # bytes of all rings together, about: they stay in the processor's cache
+RINGS = 256 << 20  # and at most
+LEAST, MOST = 64, 4096  # lines in the ring of a sender, where neither a window nor a rate needs more
+AHEAD_S = 2.0  # at a rate, a ring has the lines of so many seconds: a run of lost ones must not go round it
 HEAD = len("~0000.00000000~")  # of a line
+MARK = re.compile(rb"~([0-9a-f]{4})\.([0-9]{8})~")
+FIRST = re.compile(rb"~([0-9a-f]{4})\.x([0-9]{7})~")
+WORD = re.compile(rb"[0-9A-Za-z]+")
 SPIN_S = 0.002  # before a line's time, we do not sleep: epoll(7) counts in milliseconds
-AGAIN_S = (
-    0.5  # UDP, or a server that has not taken everybody in yet: after this the first lines are said again
-)
+AGAIN_S = 0.5  # over UDP, or before a server has taken everybody in: then the first lines are said again
 AHEAD, KEPT = 2000, 1 << 20  # lines, and bytes, that senders are ahead of the slowest receiver
 STILL_S = 2.0  # nothing has come for so long: what is missing is lost
-LOST_S = 0.2  # the same for datagrams, which nobody sends again
+LOST_S = 0.2  # after this a sender of datagrams no longer waits for those that are missing
+DATAGRAMS = 64  # of one socket, before others have their turn
 SENT_AT_ONCE = 1 << 16  # bytes of one send()
 PATTERN = 1 << 16  # bytes of the ring that an echo server gets
 EXACT_US = 10_000  # latencies up to here are counted to the microsecond, longer ones to a hundredth
@@ -67,12 +80,13 @@ WORDS = {
     errno.ENFILE: "no descriptor",
     errno.EADDRNOTAVAIL: "no port",
 }
+WRONG = ("doubled", "reordered", "damaged", "foreign")  # what a Checker counts
 
 
 class Member:
     """One client of a crowd."""
 
-    __slots__ = ("at", "fd", "gone", "lines", "number", "own", "sent", "sock", "unread")
+    __slots__ = ("at", "fd", "gone", "heard", "lines", "number", "own", "sent", "sock", "unread")
 
     def __init__(self, number, sock):
         self.number = number
@@ -84,7 +98,8 @@ class Member:
     def start(self):
         """Nothing said and nothing heard, of what is counted next."""
         self.at = 0  # bytes heard
-        self.lines = 0  # whole lines heard
+        self.lines = 0  # whole lines that came, of whatever kind; of datagrams those before the next one
+        self.heard = 0  # of them those of the load, each once; only for one with a Checker of its own
         self.sent = 0  # bytes said
         self.own = None  # a Checker, if it hears another order than the rest
         self.unread = bytearray()  # of its greeting, or of a line that has not come whole
@@ -93,36 +108,50 @@ class Member:
 class Greeting:
     """What a member says first, with its {number} in six digits, and the answer it waits for: any, if only `answered` is said."""
 
-    def __init__(self, message, prefix):
+    def __init__(self, message, prefix=""):
         self.hello = bytes_of(message, prefix + "hello", "")
         self.until = bytes_of(message, prefix + "until", "")
         self.answered = bool(self.until or message.get(prefix + "answered"))
+
+    def of(self, number):
+        return [part.replace(b"{number}", b"%06d" % number) for part in (self.hello, self.until)]
 
 
 class Script:
     """What the senders say, and how receivers get it: rings of lines, made beforehand."""
 
-    def __init__(self, senders, size, say, hear=None):
+    def __init__(self, senders, size, say, hear=None, ahead=0):
         """`say`: what stands around a line of `size` bytes, its newline not counted, when it is said; `hear`: when it is heard. Both may
-        have a {sender}. Without `hear` it is learned from the first lines, one a sender: a server may decorate them."""
+        have a {sender}. Without `hear` it is learned from the first lines, one a sender: a server may decorate them. `ahead`: so many
+        lines a sender may be ahead of a receiver; a ring that has twice as many tells lines that are lost from lines that come twice."""
         self.size = size
         self.senders = senders
-        self.count = max(LEAST, min(MOST, RING // (senders * max(1, size))))
+        self.count = max(LEAST, min(MOST, RING // (senders * size)), 2 * ahead)
+        if (needs := self.count * senders * size) > RINGS:
+            raise Refused(
+                f"{senders} senders of {size} bytes take {needs >> 20} MiB of lines made beforehand, of {RINGS >> 20} at most:"
+                " fewer senders, shorter lines, a smaller window or rate"
+            )
         self.say = say
-        self.said = [self.ring(sender) for sender in range(senders)]
+        self.said = [
+            b"".join(self.wrapped(sender, self.line(sender, number)) for number in range(self.count))
+            for sender in range(senders)
+        ]
         self.say_size = len(self.said[0]) // self.count
-        self.heard = [None] * senders
-        if hear:
-            for sender in range(senders):
-                self.learn(sender, *(part.replace(b"{sender}", b"%04x" % sender) for part in hear))
+        self.told = hear is not None  # and not learned
+        self.heard = [None] * senders  # what stands before and behind a line
+        self.rings = [None] * senders
+        self.lengths = [0] * senders
+        for sender in range(senders if hear else 0):
+            self.learn(sender, *(self.of(sender, part) for part in hear))
 
-    def ring(self, sender):
-        return b"".join(self.wrapped(sender, self.line(sender, number)) for number in range(self.count))
+    def of(self, sender, part):
+        return part.replace(b"{sender}", b"%04x" % sender)
 
     def wrapped(self, sender, text):
         """A line as it is said."""
-        before, after = (part.replace(b"{sender}", b"%04x" % sender) for part in self.say)
-        return before + text + after
+        before, after = self.say
+        return self.of(sender, before) + text + self.of(sender, after)
 
     def line(self, sender, number):
         """The text of a line; `number` is taken round the ring."""
@@ -133,95 +162,143 @@ class Script:
         return (b"~%04x.x%07d~" % (sender, attempt)).ljust(self.size, b".")
 
     def learn(self, sender, before, after):
-        self.heard[sender] = (
-            before,
-            b"".join(before + self.line(sender, number) + after for number in range(self.count)),
-            len(before) + self.size + len(after),
-        )
+        ring = b"".join(before + self.line(sender, number) + after for number in range(self.count))
+        self.heard[sender] = before, after
+        self.rings[sender] = memoryview(ring)
+        self.lengths[sender] = len(ring) // self.count
 
     def begin(self):
         """Everything is learned: what a checker asks for."""
-        self.rings = [memoryview(ring) for _, ring, _ in self.heard]
-        self.lengths = [length for _, _, length in self.heard]
-        self.heads = sorted({len(before) for before, _, _ in self.heard})
-        self.before = [len(before) for before, _, _ in self.heard]
+        self.before = [len(before) for before, _ in self.heard]
+        self.heads = sorted(set(self.before))
         self.reach = self.heads[-1] + HEAD  # bytes that tell whose line it is
+        self.likeness = [tuple(WORD.sub(b"0", part) for part in around) for around in self.heard]
 
     def sender_at(self, data, at):
-        """Whose line begins here; None: nobody's."""
+        """Whose line begins here, as far as it is decorated as the first one was; None: nobody's."""
         for head in self.heads:
             text = data[at + head : at + head + HEAD]
-            if text[0] == text[14] == 0x7E and text[5] == 0x2E:
+            if len(text) == HEAD and text[0] == text[14] == 0x7E and text[5] == 0x2E:
                 try:
-                    sender = int(text[1:5], 16)
+                    sender = int(bytes(text[1:5]), 16)
                 except ValueError:
                     continue
                 if sender < self.senders and self.before[sender] == head:
                     return sender
         return None
 
+    def is_decorated(self, sender, before, after):
+        """Whether this may stand around a line: as around the first one, but for letters and digits."""
+        if (before, after) == self.heard[sender]:
+            return True
+        likeness = WORD.sub(b"0", before), WORD.sub(b"0", after)
+        return not self.told and likeness == self.likeness[sender]
+
+
+class Numbers:
+    """Whose lines have come up to which number. Of a number, a line tells its place in a ring of so many."""
+
+    def __init__(self, whose, ring):
+        self.ring = ring
+        self.next = [0] * whose
+        self.missing = {}  # whose: the numbers that were passed over, and may still come
+        self.near = ring // 4  # so far behind the next one, a line is late or comes again; others are ahead
+
+    def came(self, whose, place):
+        """The number of a line, and what is wrong with its coming: None, "reordered" or "doubled"."""
+        following = self.next[whose]
+        ahead = (place - following) % self.ring
+        number = following + ahead
+        if ahead < self.ring - self.near or number < self.ring:
+            self.next[whose] = number + 1
+            if ahead:
+                missing = self.missing.setdefault(whose, set())
+                missing.update(range(max(following, number - self.near), number))
+                if len(missing) > 2 * self.near:
+                    self.missing[whose] = {each for each in missing if each > number - self.near}
+            return number, None
+        number -= self.ring
+        missing = self.missing.get(whose, ())
+        if number in missing:
+            missing.remove(number)
+            return number, "reordered"
+        return number, "doubled"
+
 
 class Checker:
     """Checks a stream of lines: each sender's in order, once, whole. What is no line of a sender is passed over and counted."""
 
-    def __init__(self, script, expected=None):
+    def __init__(self, script):
         self.script = script
-        self.next = list(expected or [0] * script.senders)  # the number of each sender's next line
-        self.doubled = self.damaged = self.foreign = 0
+        self.numbers = Numbers(script.senders, script.count)
+        self.counts = collections.Counter()
         self.example = ""  # of the first that was wrong
 
     def check(self, data, at, tell):
         """Go over the whole lines of data[at:]; where the first one begins that is not whole.
 
-        `tell(sender, number, lines, end, good)` is called for each run of lines of one sender, `number` that of the first.
+        `tell(sender, number, lines, end, wrong)` is called for each run of lines of one sender, `number` that of the first; `wrong` is
+        None or one of WRONG.
         """
-        script = self.script
-        while at + script.reach <= len(data):
+        script, following = self.script, self.numbers.next
+        while at < len(data):
             sender = script.sender_at(data, at)
-            if sender is None:
-                end = data.find(b"\n", at) + 1
-                if not end:
-                    return at
-                self.foreign += 1
-                at = end
-                tell(0, 0, 1, at, False)
-                continue
-            length = script.lengths[sender]
-            whole = (len(data) - at) // length
-            if not whole:
+            if sender is not None:
+                length, number = script.lengths[sender], following[sender]
+                place = number % script.count
+                most = min((len(data) - at) // length, script.count - place)
+                if lines := run(data, at, script.rings[sender], place, most, length):
+                    following[sender] = number + lines
+                    at += lines * length
+                    tell(sender, number, lines, at, None)
+                    continue
+            end = self.end_of_line(data, at, sender)
+            if end is None:
                 return at
-            number = self.next[sender]
-            place = number % script.count
-            lines = run(data, at, script.rings[sender], place, min(whole, script.count - place), length)
-            if lines:
-                good = True
-                self.next[sender] = number + lines
-            else:
-                lines, good = 1, self.out_of_order(data, at, sender, length)
-                number = self.next[sender] - 1
-            at += lines * length
-            tell(sender, number, lines, at, good)
+            sender, number, wrong = self.take_apart(bytes(data[at:end]))
+            at = end
+            tell(sender, number, 1, at, wrong)
         return at
 
-    def out_of_order(self, data, at, sender, length):
-        """A line that is not the one expected: lines before it were lost (then it is a good one), or it came before, or it is damaged."""
-        count = self.script.count
-        line = bytes(data[at : at + length])
-        head = self.script.before[sender]
-        digits = line[head + 6 : head + 14]
-        number = int(digits) if digits.isdigit() else count
-        gap = (number - self.next[sender]) % count
-        if number >= count or line != self.script.rings[sender][number * length : (number + 1) * length]:
-            self.damaged += 1
-            what = "is damaged"
-        elif gap > count // 2:
-            self.doubled += 1
-            what = "had come before"
-        else:
-            self.next[sender] += gap + 1
-            what = f"came, and {gap} before it had not"
-        self.example = self.example or f"{line[:80].decode(errors='replace')!r} {what}"
-        return what.startswith("came")
+    def end_of_line(self, data, at, sender):
+        """Where it ends, whatever it is; None: it has not come whole."""
+        script = self.script
+        if not script.told:
+            return data.find(b"\n", at) + 1 or None
+        if sender is not None:
+            end = at + script.lengths[sender]
+            return end if end <= len(data) else None
+        # No newline ends it: it goes up to the next line that is one.
+        for mark in MARK.finditer(data, at + 1):
+            sender = int(mark[1], 16)
+            if sender < script.senders and (end := mark.start() - script.before[sender]) > at:
+                return end
+        return None
+
+    def take_apart(self, line):
+        """(sender, number, wrong) of a line that is not the one expected, or not decorated as the first one was."""
+        script, mark = self.script, MARK.search(line)
+        if mark is None or int(mark[1], 16) >= script.senders:
+            self.counts["foreign"] += 1
+            return 0, 0, "foreign"
+        sender, place, begin = int(mark[1], 16), int(mark[2]), mark.start()
+        end = begin + script.size
+        whole = place < script.count and line[begin:end] == script.line(sender, place)
+        if not whole or not script.is_decorated(sender, line[:begin], line[end:]):
+            return sender, 0, self.is_wrong(line, "damaged", "is damaged")
+        following = self.numbers.next[sender]
+        number, wrong = self.numbers.came(sender, place)
+        if wrong:
+            self.is_wrong(line, wrong, "had come before" if wrong == "doubled" else "came too late")
+        elif number > following:
+            self.is_wrong(line, None, f"came, and {number - following} before it had not")
+        return sender, number, wrong
+
+    def is_wrong(self, line, what, told):
+        if what:
+            self.counts[what] += 1
+        self.example = self.example or f"{line[:80].decode(errors='replace')!r} {told}"
+        return what
 
 
 def run(data, at, ring, place, most, length):
@@ -251,63 +328,80 @@ class Stream:
         self.base = 0  # the place of data[0] in the stream
         self.checked = 0  # bytes of data that are whole, checked lines
         self.ends = array.array("Q")  # where each line ends that is in data
-        self.passed = 0  # lines before data
-        self.bad = []  # where lines end that are nobody's, doubled or damaged
-        self.runs = (
-            collections.deque()
-        )  # (the place of its end in lines, sender, number, lines, good), of the lines in data
+        self.heard = array.array("Q")  # with each of them: lines of the load up to there, each once
+        self.lines_before = self.heard_before = 0  # data
+        self.wrongs = collections.deque()  # (where it ends, what) of the lines in data that are wrong
+        self.runs = collections.deque()  # (lines up to its end, sender, number, lines) of the others
         self.next = [0] * script.senders  # each sender's next line, at data[0]
         self.due = due
-        self.dues = array.array("d")
+        self.dues = array.array("d")  # of each line in data; not a number: it has none
 
     def add(self, part):
         self.data += part
         self.checked = self.checker.check(self.data, self.checked, self.tell)
 
-    def tell(self, sender, number, lines, end, good):
+    def tell(self, sender, number, lines, end, wrong):
         end += self.base
-        if not good:
-            self.bad.append(end)
-        length = self.checker.script.lengths[sender]
-        self.ends.extend(range(end - (lines - 1) * length, end + 1, length) if lines > 1 else (end,))
-        self.runs.append((self.passed + len(self.ends), sender, number, lines, good))
+        heard = self.heard[-1] if self.heard else self.heard_before
+        is_heard = wrong in (None, "reordered")
+        if wrong:
+            self.wrongs.append((end, wrong))
+        if lines > 1:
+            length = self.checker.script.lengths[sender]
+            self.ends.extend(range(end - (lines - 1) * length, end + 1, length))
+            self.heard.extend(range(heard + 1, heard + lines + 1))
+        else:
+            self.ends.append(end)
+            self.heard.append(heard + is_heard)
+        if is_heard:
+            self.runs.append((self.lines_before + len(self.ends), sender, number, lines))
         if self.due:
-            self.dues.extend(self.due(sender, number, lines))
+            self.dues.extend(self.due(sender, number, lines) if is_heard else (math.nan,))
 
     def lines_at(self, place):
         """How many lines end up to this place."""
-        return self.passed + bisect.bisect_right(self.ends, place)
+        return self.lines_before + bisect.bisect_right(self.ends, place)
 
-    def good_at(self, place):
-        return self.lines_at(place) - bisect.bisect_right(self.bad, place)
+    def heard_at(self, place):
+        """How many lines of the load end up to this place, each counted once."""
+        lines = bisect.bisect_right(self.ends, place)
+        return self.heard[lines - 1] if lines else self.heard_before
+
+    def counts_at(self, place):
+        """What was wrong up to this place."""
+        return self.checker.counts - collections.Counter(what for end, what in self.wrongs if end > place)
 
     def forget(self, place):
         """Everybody has heard it up to here."""
         lines = bisect.bisect_right(self.ends, place)
         if not lines:
             return
-        size = self.ends[lines - 1] - self.base
-        del self.data[:size], self.ends[:lines], self.dues[:lines]
+        size, self.heard_before = self.ends[lines - 1] - self.base, self.heard[lines - 1]
+        del self.data[:size], self.ends[:lines], self.heard[:lines], self.dues[:lines]
         self.base += size
         self.checked -= size
-        self.passed += lines
-        while self.runs and self.runs[0][0] <= self.passed:
-            _, sender, number, lines, good = self.runs.popleft()
-            if good:
-                self.next[sender] = number + lines
+        self.lines_before += lines
+        while self.wrongs and self.wrongs[0][0] <= self.base:
+            self.wrongs.popleft()
+        while self.runs and self.runs[0][0] <= self.lines_before:
+            _, sender, number, lines = self.runs.popleft()
+            self.next[sender] = max(self.next[sender], number + lines)
 
     def apart(self, place):
         """For a receiver that heard something else behind this place: a checker for it, and the begun line before that place."""
-        heard = self.lines_at(place)
-        expected = list(self.next)
-        for end, sender, number, lines, good in self.runs:
+        before = self.lines_at(place)
+        checker, numbers = Checker(self.checker.script), self.checker.numbers
+        checker.counts, checker.example = self.counts_at(place), self.checker.example
+        following = checker.numbers.next = list(self.next)
+        for end, sender, number, lines in self.runs:
             first = end - lines
-            if first >= heard:
+            if first >= before:
                 break
-            if good:
-                expected[sender] = number + min(lines, heard - first)
-        begin = self.ends[heard - self.passed - 1] if heard > self.passed else self.base
-        return Checker(self.checker.script, expected), self.data[begin - self.base : place - self.base]
+            following[sender] = max(following[sender], number + min(lines, before - first))
+        for sender, missing in numbers.missing.items():
+            checker.numbers.missing[sender] = {number for number in missing if number < following[sender]}
+        begin = self.ends[before - self.lines_before - 1] if before > self.lines_before else self.base
+        return checker, self.data[begin - self.base : place - self.base]
 
 
 class Times:
@@ -348,62 +442,68 @@ class Crowds:
         self.crowds = {}
         self.jobs = (
             collections.deque()
-        )  # (number, generator): each yields after a slice, and returns the fields of its answer
+        )  # (number, generator): it yields after a slice, and returns the fields of its answer
 
     def command(self, number, message):
-        """Raises Refused."""
+        self.jobs.append((number, self.job(message)))
+
+    def job(self, message):
+        """Raises Refused and OSError when it is its turn."""
         what, name = message.get("what"), message.get("crowd")
         if not isinstance(name, str):
-            raise Refused('a crowd command has "crowd", a name')
-        if what in ("open", "churn"):
-            self.crowds.pop(name, Crowd()).close()
-            self.crowds[name] = Crowd()
-        elif name not in self.crowds:
-            raise Refused(f"no crowd is called {name!r}; open it first")
-        crowd = self.crowds[name]
-        known = {
-            "open": crowd.open,
-            "more": crowd.open,
-            "fan-out": crowd.fan_out,
-            "echo": crowd.echo,
-            "churn": crowd.churn,
-            "say": crowd.say,
-            "look": crowd.look,
-            "close": crowd.leave,
-        }
+            raise Refused(f'a crowd command has "crowd", a name, not {name!r:.80}')
+        known = ("open", "more", "fan-out", "echo", "churn", "say", "look", "close")
         if what not in known:
-            raise Refused(f'"what" is one of {", ".join(known)}, not {what!r}')
-        self.jobs.append((number, known[what](message)))
+            raise Refused(f'"what" is one of {", ".join(known)}, not {what!r:.80}')
+        if what == "churn":
+            return (yield from Churn(*peer_of(message), message).run())
+        if what == "open":
+            peer = peer_of(message)
+            if name in self.crowds:
+                self.crowds.pop(name).close()
+            self.crowds[name] = Crowd(*peer)
+        if name not in self.crowds:
+            raise Refused(f"no crowd is called {name!r:.80}; open it first")
+        crowd = self.crowds[name]
+        if what == "close":
+            del self.crowds[name]
+        does = {"open": "open", "more": "open", "fan-out": "fan_out", "close": "leave"}.get(what, what)
+        return (yield from getattr(crowd, does)(message))
 
     def work(self):
         """Go on with the first thing that is to be done, for a slice of time."""
         number, job = self.jobs[0]
         try:
             next(job)
+            return
         except StopIteration as done:
-            self.jobs.popleft()
-            self.answer(number, **done.value)
-        except Refused as exc:
-            self.jobs.popleft()
-            self.answer(number, ok=False, error=exc.word, message=str(exc))
+            fields = {"ok": True, **done.value}
         except OSError as exc:
-            self.jobs.popleft()
-            self.answer(
-                number, ok=False, error=WORDS.get(exc.errno, "other"), message=exc.strerror or str(exc)
-            )
+            fields = {"ok": False, "error": word(exc), "message": exc.strerror or str(exc)}
+        except (ValueError, OverflowError) as exc:
+            fields = {"ok": False, "error": getattr(exc, "word", "usage"), "message": str(exc)}
+        self.jobs.popleft()
+        self.answer(number, **fields)
 
     def close(self):
+        """Close all crowds, and answer the commands that are under way."""
+        while self.jobs:
+            number, job = self.jobs.popleft()
+            job.close()
+            self.answer(number, ok=False, error="closed", message="the crowd was closed before that")
         for crowd in self.crowds.values():
             crowd.close()
+        self.crowds.clear()
 
 
 class Crowd:
-    def __init__(self):
+    def __init__(self, kind, family, to):
+        self.kind = kind
+        self.family = family
+        self.to = to
         self.epoll = select.epoll()
         self.members = []
         self.by_fd = {}
-        self.kind = "tcp"
-        self.to = None
         self.scratch = bytearray(SCRATCH)
         self.view = memoryview(self.scratch)
 
@@ -418,8 +518,7 @@ class Crowd:
     def wait(self, until):
         """Who is ready: (descriptor, events). Waits until something is, a time has come, or the slice is over; not at all just before
         that time."""
-        left = min(until - now(), SLICE_S)
-        return self.epoll.poll(left if left > SPIN_S else 0)
+        return self.epoll.poll(max(0.0, min(until - now(), SLICE_S) - SPIN_S))
 
     # Coming and going.
 
@@ -427,39 +526,36 @@ class Crowd:
         """Connect so many (with "more": so many besides); answers how many are connected, and why others are not."""
         count = whole(message, "count", 1, 1_000_000)
         at_once = whole(message, "at_once", 1, 100_000, 256)
-        deadline = now() + number_of(message, "limit", 30.0)
+        began = now()
+        deadline = began + number_of(message, "limit", 30.0)
         senders = whole(message, "senders", 0, 65535, 0)
-        greetings = [Greeting(message, ""), Greeting(message, "sender_") if senders else None]
-        self.kind, self.to = message.get("kind", "tcp"), tuple(message["to"])
+        of_sender, of_receiver = Greeting(message, "sender_"), Greeting(message)
         failed = collections.Counter()
-        before = len(self.members)
-        if (most := raise_descriptor_limit()) < before + count + SPARE:
-            failed["no descriptor"] = min(count, before + count + SPARE - most)
+        first = self.members[-1].number + 1 if self.members else 0
+        if (most := raise_descriptor_limit()) < len(self.members) + count + SPARE:
+            failed["no descriptor"] = min(count, len(self.members) + count + SPARE - most)
+        left = collections.deque(range(first, first + count - failed["no descriptor"]))
         waiting = {}  # those that are being connected, or greeted
-        left = iter(range(before, before + count - failed["no descriptor"]))
-        began, rest = now(), True
-        while (rest or waiting) and now() < deadline:
-            while rest and len(waiting) < at_once:
-                number = next(left, None)
-                if number is None:
-                    rest = False
-                    break
+        while (left or waiting) and now() < deadline:
+            while left and len(waiting) < at_once:
                 try:
-                    member = self.begin(number, message)
+                    member = self.begin(left.popleft(), message)
                 except OSError as exc:
                     failed[word(exc)] += 1
-                    rest = exc.errno not in (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL)
-                    failed[word(exc)] += 0 if rest else len(list(left))
+                    if exc.errno in (errno.EMFILE, errno.ENFILE, errno.EADDRNOTAVAIL):
+                        failed[word(exc)] += len(left)
+                        left.clear()
                     continue
                 waiting[member.fd] = member
             for fd, _ in self.wait(deadline):
-                member = waiting.get(fd)
-                if member is None:
-                    continue
+                if (member := waiting.get(fd)) is None:
+                    continue  # of those that are here already
                 try:
-                    if self.greeted(member, greetings[member.number < senders]):
+                    if self.greeted(member, of_sender if member.number < senders else of_receiver):
                         del waiting[fd]
-                        self.join(member)
+                        member.start()
+                        self.members.append(member)
+                        self.by_fd[fd] = member
                 except OSError as exc:
                     del waiting[fd]
                     member.sock.close()
@@ -468,199 +564,217 @@ class Crowd:
         self.members.sort(key=lambda member: member.number)  # the first ones are those who say something
         for member in waiting.values():
             member.sock.close()
-        failed["timed out"] += len(waiting) + len(list(left))
+        failed["timed out"] += len(waiting) + len(left)
         fields = {"connected": len(self.members), "failed": dict(+failed), "seconds": now() - began}
-        return {"ok": True, **fields, "descriptors": most}
+        return {**fields, "descriptors": most}
 
     def begin(self, number, message):
+        """A member whose connecting has begun."""
         stream = self.kind == "tcp"
-        family = socket.AF_INET6 if ":" in self.to[0] else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
+        sock = socket.socket(self.family, socket.SOCK_STREAM if stream else socket.SOCK_DGRAM)
         try:
             sock.setblocking(False)
             if stream:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            else:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAM_BUFFER)
-            if "rcvbuf" in message:
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, message["rcvbuf"])
+            if buffer := whole(message, "rcvbuf", 0, 1 << 30, 0 if stream else DATAGRAM_BUFFER):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
             problem = sock.connect_ex(self.to)
             if problem not in (0, errno.EINPROGRESS):
                 raise OSError(problem, os.strerror(problem))
             self.epoll.register(sock, WRITABLE)
-        except OSError:
+        except Exception:
             sock.close()
             raise
         return Member(number, sock)
 
     def greeted(self, member, greeting):
         """Whether a member is connected, has said what it has to say first, and heard what it must hear then."""
+        hello, until = greeting.of(member.number)
         if member.lines == 0:  # not connected yet
             if problem := member.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 raise OSError(problem, os.strerror(problem))
             member.lines = 1
             self.epoll.modify(member.fd, READABLE)
-            if greeting.hello:
-                member.sock.send(greeting.hello.replace(b"{number}", b"%06d" % member.number))
+            if hello:
+                member.sock.send(hello)
             return not greeting.answered
-        data = member.sock.recv(SCRATCH)
-        if not data:
+        try:
+            data = member.sock.recv(SCRATCH)
+        except BlockingIOError:
+            return False
+        if not data and self.kind == "tcp":
             raise OSError(errno.ECONNRESET, "closed at once")
         member.unread += data
-        return greeting.until in member.unread
+        return until in member.unread
 
-    def join(self, member):
-        member.start()
-        self.members.append(member)
-        self.by_fd[member.fd] = member
+    def end(self, member, why):
+        """A member is not there any more; its socket stays open until the crowd is closed."""
+        member.gone = why
+        self.epoll.unregister(member.fd)
 
     def say(self, message):
         """Let each member (or the first `count`) say these bytes once; what a kernel does not take is not said."""
         data, said = bytes_of(message, "bytes", ""), 0
         for member in self.members[: whole(message, "count", 1, 1_000_000, 1_000_000)]:
             try:
-                said += member.sock.send(data) == len(data)
+                said += member.gone is None and member.sock.send(data) == len(data)
             except OSError:
                 pass
         yield
-        return {"ok": True, "said": said}
+        return {"said": said}
 
     def look(self, _message):
         """What has become of the members: how many are there, and how the others ended. What has come for them is thrown away."""
-        ended = collections.Counter()
+        slice_ends = now() + SLICE_S
         for member in self.members:
-            while member.gone is None:
+            for _ in range(DATAGRAMS):  # no more, of one to whom somebody talks on and on
+                if member.gone:
+                    break
                 try:
                     if not member.sock.recv_into(self.scratch) and self.kind == "tcp":
-                        member.gone = "eof"
+                        self.end(member, "eof")
                 except BlockingIOError:
                     break
                 except OSError as exc:
-                    member.gone = word(exc)
-            ended[member.gone or "there"] += 1
+                    self.end(member, word(exc))
+            if now() > slice_ends:
+                yield
+                slice_ends = now() + SLICE_S
         yield
-        return {"ok": True, **{key: ended[key] for key in ("there", "eof", "reset")}, "ended": dict(ended)}
+        ended = collections.Counter(member.gone or "there" for member in self.members)
+        return {**{key: ended[key] for key in ("there", "eof", "reset")}, "ended": dict(ended)}
 
     def leave(self, message):
         count = len(self.members)
         self.close(abort=bool(message.get("abort")))
         yield
-        return {"ok": True, "closed": count}
+        return {"closed": count}
 
     # Saying and hearing.
 
     def there(self, least=1):
         members = [member for member in self.members if member.gone is None]
         if len(members) < least:
-            raise Unheard(f"{least} members are needed, and {len(members)} are there; open a crowd of more")
+            raise Unheard(f"{least} members are needed, and {len(members)} are there")
         return members
 
     def fan_out(self, message):
         """The first members say lines, the others hear them all. Answers what was said, what was delivered, and how long that took."""
         senders = whole(message, "senders", 1, 65535, 1)
         members = self.there(senders + 1)
-        size = whole(message, "size", HEAD, 60_000, 63)
-        datagrams = self.kind == "udp"
-        around = ("say_before", "say_after", "" if datagrams else "\n")
-        hear = None
-        if datagrams or "hear_before" in message:
-            hear = (bytes_of(message, "hear_before", ""), bytes_of(message, "hear_after", ""))
-        script = Script(
-            senders, size, (bytes_of(message, around[0], ""), bytes_of(message, around[1], around[2])), hear
-        )
-        load = (DatagramFanOut if datagrams else FanOut)(self, script, members, message)
+        load = (DatagramFanOut if self.kind == "udp" else FanOut)(self, members, senders, message)
         yield from load.first_lines()
         return (yield from load.all_lines())
 
     def echo(self, message):
-        members = self.there()
-        return (yield from Echo(self, members, message).run())
-
-    def churn(self, message):
-        return (yield from Churn(self, message).run())
+        return (yield from Echo(self, self.there(), message).run())
 
 
 class FanOut:
     """Some members say lines, the others hear every one of them."""
 
     grain = 8  # a sender waits until it may say so much of its window (a part of it): fewer, longer sends
-    still_s = STILL_S
+    newline = "\n"
 
-    def __init__(self, crowd, script, members, message):
+    def __init__(self, crowd, members, senders, message):
         self.crowd = crowd
-        self.script = script
-        self.senders, self.receivers = members[: script.senders], members[script.senders :]
+        self.senders, self.receivers = members[:senders], members[senders:]
         self.speaking = {member.fd: number for number, member in enumerate(self.senders)}
         self.seconds = number_of(message, "seconds", 2.0)
         self.ramp = number_of(message, "ramp", 0.2)
         self.limit = number_of(message, "limit", 10.0)
         self.rate = number_of(message, "rate", 0.0)  # lines a second, of all senders together
-        # In lines, of all senders together: no more bytes than a server has to keep for a receiver that is slow.
-        ahead = max(script.senders, min(AHEAD, KEPT // script.size))
-        self.window = whole(message, "window", script.senders, 1 << 30, ahead)
+        self.size = whole(message, "size", HEAD, 60_000, 63)
+        # Lines, of all senders together: not more bytes than a server has to keep for one who is slow; one each, at least.
+        ahead = min(AHEAD, KEPT // self.size)
+        self.window = max(senders, whole(message, "window", 1, 1 << 30, ahead))
         self.times = Times() if self.rate else None
-        self.late = 0.0  # seconds that a line was said after its time, at most
+        self.late = 0.0  # seconds that a line was said after its time, at most; without what the server is to blame for
+        self.given = 0  # lines whose time has come
         self.began = self.last = now()
-        self.aside = 0  # bytes that senders heard
         self.sharing = list(self.receivers)
+        self.own_order = 0  # receivers that heard another order than the rest
         self.watched = set()  # senders whose kernel has no room
+        self.script = self.script_of(message)
         for member in members:
             member.start()
+
+    def script_of(self, message):
+        size, senders = self.size, len(self.senders)
+        say = bytes_of(message, "say_before", ""), bytes_of(message, "say_after", self.newline)
+        hear = None
+        if "hear_before" in message or self.crowd.kind == "udp":
+            hear = bytes_of(message, "hear_before", ""), bytes_of(message, "hear_after", "")
+        ahead = self.window // senders
+        if self.rate:
+            ahead = int(min(self.rate * AHEAD_S / 2, RINGS // 8 // size) / senders)
+        return Script(senders, size, say, hear, ahead)
 
     # The first lines.
 
     def first_lines(self):
         """Everybody has joined, and it is known how lines look, when all have heard one line of every sender."""
         script, deadline = self.script, now() + self.limit
+        unsaid = [b""] * script.senders
         attempt = 0
         while True:
             attempt += 1
-            texts = [script.first(number, attempt) for number in range(script.senders)]
+            for number in range(script.senders):
+                unsaid[number] += script.wrapped(number, script.first(number, attempt))
             missing = {member.fd: set(range(script.senders)) for member in self.receivers if not member.gone}
-            lines = [script.wrapped(number, text) for number, text in enumerate(texts)]
-            again = now() + AGAIN_S
-            while missing and now() < min(again, deadline):
+            again = min(now() + AGAIN_S, deadline)
+            while missing and now() < again:
                 for number, member in enumerate(self.senders):
-                    lines[number] = lines[number][self.try_to_send(member, lines[number]) :]
+                    unsaid[number] = unsaid[number][self.try_to_send(member, unsaid[number]) :]
                 for fd, _ in self.crowd.wait(again):
                     member = self.crowd.by_fd[fd]
                     if (data := self.take(member)) is None:
                         missing.pop(fd, None)
-                    elif fd in missing:
-                        self.first_heard(member, data, texts, missing[fd])
-                        if not missing[fd]:
-                            del missing[fd]
-                            again = (
-                                now() + AGAIN_S
-                            )  # it goes on, if slowly: saying more would only make it slower
+                    elif fd in missing and not self.first_heard(member, data, attempt, missing[fd]):
+                        del missing[fd]
+                        # It goes on, if slowly: to say more would only make it slower.
+                        again = min(now() + AGAIN_S, deadline)
                 yield
-            if not missing:
+            if not missing or not self.is_anyone_there():
                 break
-            if now() > deadline:
+            if now() >= deadline:
                 raise Unheard(
                     f"{len(missing)} of {len(self.receivers)} receivers did not hear the first line of every sender within {self.limit:g} s"
                 )
+        if not self.is_anyone_there() or None in script.heard:
+            told = ", ".join(f"{count} {why}" for why, count in self.gone().items())
+            raise Unheard(f"clients were gone before all had heard the first line of every sender: {told}")
         script.begin()
         for member in (*self.senders, *self.receivers):
             member.start()
+            if member.gone:
+                member.own = Checker(
+                    script
+                )  # so that it is not taken for one of those who share what they hear
 
-    def first_heard(self, member, data, texts, missing):
-        """`missing`: the senders of whom this member has heard nothing yet."""
-        member.unread += data
-        for sender in list(missing):
-            at = member.unread.find(texts[sender])
-            behind = at + len(texts[sender])
-            if at < 0:
+    def first_heard(self, member, data, attempt, missing):
+        """`missing`: the senders of whom this member has not heard the first line; what is left of them."""
+        script, unread = self.script, member.unread
+        unread += data
+        for mark in list(FIRST.finditer(unread, member.at)):
+            sender, begin = int(mark[1], 16), mark.start()
+            if int(mark[2]) != attempt or sender not in missing:
                 continue
-            if self.script.heard[sender] is None:
-                end = member.unread.find(b"\n", behind) + 1
-                if not end:
-                    continue
-                begin = member.unread.rfind(b"\n", 0, at) + 1
-                self.script.learn(sender, bytes(member.unread[begin:at]), bytes(member.unread[behind:end]))
-            before, _, length = self.script.heard[sender]
-            if len(member.unread) >= at - len(before) + length:
+            end = begin + script.size
+            if around := script.heard[sender]:
+                whole = end + len(around[1]) <= len(unread)
+            else:
+                whole = newline = unread.find(b"\n", end) + 1
+            if not whole:
+                member.at = begin
+                return missing
+            if unread[begin:end] == script.first(sender, attempt):
+                if not around:
+                    start = unread.rfind(b"\n", 0, begin) + 1
+                    script.learn(sender, bytes(unread[start:begin]), bytes(unread[end:newline]))
                 missing.discard(sender)
+        member.at = max(member.at, len(unread) - HEAD)
+        return missing
 
     def take(self, member):
         """What has come for a member; None when it has ended."""
@@ -673,10 +787,13 @@ class FanOut:
         return data if data or self.crowd.kind != "tcp" else self.end(member, "eof")
 
     def end(self, member, why):
-        member.gone = why
-        self.crowd.epoll.unregister(member.fd)
+        self.crowd.end(member, why)
         if member in self.sharing:
             self.sharing.remove(member)
+
+    def is_anyone_there(self):
+        """Somebody who speaks, and somebody who hears."""
+        return not all(m.gone for m in self.senders) and not all(m.gone for m in self.receivers)
 
     def try_to_send(self, member, data):
         """How many bytes the kernel takes now."""
@@ -687,9 +804,8 @@ class FanOut:
         except (BlockingIOError, InterruptedError):
             return 0
         except OSError as exc:
-            if exc.errno == errno.ENOBUFS:
-                return 0
-            self.end(member, word(exc))
+            if exc.errno != errno.ENOBUFS:
+                self.end(member, word(exc))
             return 0
 
     # All other lines.
@@ -698,8 +814,7 @@ class FanOut:
         self.stream = Stream(self.script, self.due if self.rate else None)
         self.began = self.last = began = now()
         first, last = began + self.ramp, began + self.ramp + self.seconds
-        before = after = None
-        usage = None
+        before = after = usage = None
         slice_ends = began + SLICE_S
         while True:
             t = now()
@@ -709,12 +824,14 @@ class FanOut:
                 after, usage = (t, self.delivered()), busy(usage, os.times(), t - before[0])
             if after is None:
                 self.say(t)
-            elif self.all_heard() or t - self.last > self.still_s or not self.receivers:
+            elif self.all_heard() or t - self.last > STILL_S:
                 break
             else:
                 self.finish_lines()
-            self.hear(self.next_time(t, last if after is None else t + self.still_s))
+            self.hear(self.next_time(t, last if after is None else t + STILL_S))
             if t > slice_ends:
+                if not self.is_anyone_there():
+                    first, last = min(first, t), min(last, t)
                 yield
                 slice_ends = now() + SLICE_S
         return self.figures(before, after, usage)
@@ -726,29 +843,25 @@ class FanOut:
 
     def next_time(self, t, end):
         """Until when we may sleep if nothing comes."""
-        if not self.rate:
-            return end
-        return min(end, max(t, self.began + self.said() / self.rate))
+        return min(end, max(t, self.began + self.given / self.rate)) if self.rate else end
 
     def say(self, t):
-        senders = self.script.senders
+        senders, size = self.script.senders, self.script.say_size
         if self.rate:
-            due = int((t - self.began) * self.rate) + 1
+            time_of = self.began + self.given / self.rate  # the first one that was not due at the last look
+            if time_of >= self.began + self.ramp:
+                self.late = max(self.late, t - time_of)
+            self.given = due = int((t - self.began) * self.rate) + 1
             for number, member in enumerate(self.senders):
-                lines = max(0, (due - number + senders - 1) // senders)
-                size = self.script.say_size
-                if member.sent < lines * size:
-                    ((time_of, *_),) = (self.due(number, member.sent // size, 1),)
-                    if time_of >= self.began + self.ramp:
-                        self.late = max(self.late, t - time_of)
-                    self.send(number, member, lines * size)
+                end = (due - number + senders - 1) // senders * size
+                if member.sent < end and member.fd not in self.watched:
+                    self.send(number, member, end)
             return
-        lines = (self.least() + self.window) // senders
-        grain = max(1, self.window // senders // self.grain)
+        end = (self.least() + self.window) // senders * size
+        grain = max(1, self.window // senders // self.grain) * size
         for number, member in enumerate(self.senders):
-            size = self.script.say_size
-            if lines * size - member.sent >= grain * size and member.fd not in self.watched:
-                self.send(number, member, lines * size)
+            if end - member.sent >= grain and member.fd not in self.watched:
+                self.send(number, member, end)
 
     def finish_lines(self):
         """Say the rest of the lines that are begun."""
@@ -778,17 +891,28 @@ class FanOut:
         crowd, speaking = self.crowd, self.speaking
         heard = False
         for fd, events in crowd.wait(until):
-            if fd in speaking:
-                if events & WRITABLE:
-                    self.watch(crowd.by_fd[fd], False)
-                if events & ~WRITABLE:
-                    self.aside += len(self.take(crowd.by_fd[fd]) or b"")
-            else:
-                self.hear_one(crowd.by_fd[fd])
+            member = crowd.by_fd[fd]
+            if fd not in speaking:
+                self.hear_one(member)
                 heard = True
+                continue
+            if events & WRITABLE:
+                self.watch(member, False)
+            if events & ~WRITABLE:
+                self.pass_over(member)
         if heard:
             self.last = now()
             self.forget()
+
+    def pass_over(self, member):
+        """What a sender hears is not looked at."""
+        try:
+            if not member.sock.recv_into(self.crowd.scratch):
+                self.end(member, "eof")
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            self.end(member, word(exc))
 
     def forget(self):
         if self.sharing:
@@ -801,10 +925,10 @@ class FanOut:
         except BlockingIOError:
             return
         except OSError as exc:
-            self.end(member, word(exc))
+            self.leave(member, word(exc))
             return
         if not size:
-            self.end(member, "eof")
+            self.leave(member, "eof")
             return
         if member.own is not None:
             self.hear_alone(member, crowd.view[:size])
@@ -812,46 +936,57 @@ class FanOut:
         at = member.at - stream.base
         known = min(size, len(stream.data) - at)
         if known and not stream.data.startswith(crowd.view[:known], at):
-            member.lines = stream.good_at(member.at)
-            member.own, member.unread = stream.apart(member.at)
-            self.sharing.remove(member)
+            self.part(member)
+            self.own_order += 1
             self.hear_alone(member, crowd.view[:size])
             return
         if size > known:
             stream.add(crowd.view[known:size])
         member.at += size
         if self.times:
-            t, before, member.lines = now(), member.lines, stream.lines_at(member.at)
-            self.count_times(t, stream.dues[before - stream.passed : member.lines - stream.passed])
+            before, member.lines = member.lines, stream.lines_at(member.at)
+            self.count_times(stream.dues[before - stream.lines_before : member.lines - stream.lines_before])
+
+    def part(self, member):
+        """From here on it is checked by itself."""
+        member.heard = self.stream.heard_at(member.at)
+        member.own, member.unread = self.stream.apart(member.at)
+        self.sharing.remove(member)
+
+    def leave(self, member, why):
+        """A receiver has ended: it keeps what it has heard."""
+        if member.own is None:
+            self.part(member)
+        self.end(member, why)
 
     def hear_alone(self, member, part):
         """For a receiver that hears another order than the rest."""
         member.unread += part
-        t = now()
 
-        def tell(sender, number, lines, _end, good):
-            member.lines += lines if good else 0
-            if self.times and good:
-                self.count_times(t, self.due(sender, number, lines))
+        def tell(sender, number, lines, _end, wrong):
+            if wrong in (None, "reordered"):
+                member.heard += lines
+                if self.times:
+                    self.count_times(self.due(sender, number, lines))
 
         del member.unread[: member.own.check(member.unread, 0, tell)]
 
-    def count_times(self, t, dues):
-        first, add = self.began + self.ramp, self.times.add
+    def count_times(self, dues):
+        t, first, add = now(), self.began + self.ramp, self.times.add
         for due in dues:
-            if due >= first:
+            if due >= first:  # what has no time is no number, and not counted
                 add(t - due)
 
     # What came of it.
 
     def heard_by(self, member):
         """How many lines a receiver has heard, each once."""
-        return member.lines if member.own is not None else self.stream.good_at(member.at)
+        return self.stream.heard_at(member.at) if member.own is None else member.heard
 
     def least(self):
         """Lines that everybody has heard who is there."""
-        alone = [member.lines for member in self.receivers if member.own is not None and not member.gone]
-        shared = [self.stream.good_at(min([member.at for member in self.sharing]))] if self.sharing else []
+        alone = [member.heard for member in self.receivers if member.own is not None and not member.gone]
+        shared = [self.stream.heard_at(min([member.at for member in self.sharing]))] if self.sharing else []
         return min([*alone, *shared], default=0)
 
     def said(self):
@@ -861,29 +996,35 @@ class FanOut:
         return sum(self.heard_by(member) for member in self.receivers)
 
     def all_heard(self):
-        begun = any(member.sent % self.script.say_size for member in self.senders)
+        begun = any(member.sent % self.script.say_size for member in self.senders if not member.gone)
         return not begun and self.least() >= self.said()
 
+    def gone(self):
+        return dict(collections.Counter(m.gone for m in (*self.senders, *self.receivers) if m.gone))
+
     def figures(self, before, after, usage):
-        said, delivered = self.said(), self.delivered()
-        checkers = [member.own for member in self.receivers if member.own is not None]
-        checkers += [self.stream.checker] * sum(member.own is None for member in self.receivers)
-        total = {name: sum(getattr(c, name) for c in checkers) for name in ("doubled", "damaged", "foreign")}
-        gone = collections.Counter(m.gone for m in (*self.senders, *self.receivers) if m.gone)
+        said = self.said()
+        counts, example = collections.Counter(), self.stream.checker.example
+        for member in self.receivers:
+            counts += member.own.counts if member.own else self.stream.counts_at(member.at)
+            example = example or (member.own.example if member.own else "")
         # What a receiver that has ended did not hear is not lost: the server dropped it, and `gone` tells of it.
         left = [member for member in self.receivers if not member.gone]
+        lost = {member.number: said - self.heard_by(member) for member in left}
+        if not example and any(lost.values()):
+            number = max(lost, key=lost.__getitem__)
+            example = f"client {number} heard {said - lost[number]} of {said} lines"
         return {
-            "ok": True,
             "seconds": after[0] - before[0],
             "delivered": after[1] - before[1],
             "said": said,
-            "heard": delivered,
-            "lost": sum(said - self.heard_by(member) for member in left),
-            **total,
-            "example": next((c.example for c in checkers if c.example), ""),
+            "heard": self.delivered(),
+            "lost": sum(lost.values()),
+            **{what: counts[what] for what in WRONG},
+            "example": example,
             "receivers": len(left),
-            "gone": dict(gone),
-            "own_order": sum(member.own is not None for member in self.receivers),
+            "gone": self.gone(),
+            "own_order": self.own_order,
             "busy": usage,
             "late_us": int(self.late * 1e6),
             "times": self.times.as_data() if self.times else [],
@@ -894,10 +1035,11 @@ class DatagramFanOut(FanOut):
     """The same, a datagram for a line. What is lost is not sent again, and the window goes on after LOST_S."""
 
     grain = 2
+    newline = ""
 
-    def __init__(self, crowd, script, members, message):
-        super().__init__(crowd, script, members, message)
-        self.given_up = 0  # lines that are not waited for any more
+    def __init__(self, crowd, members, senders, message):
+        super().__init__(crowd, members, senders, message)
+        self.given_up = 0  # lines that are not waited for any more: the first ones
         self.sharing = []
 
     def all_lines(self):
@@ -907,24 +1049,40 @@ class DatagramFanOut(FanOut):
 
     def say(self, t):
         if not self.rate and t - self.last > LOST_S:
-            self.given_up = self.said() - super().least()
+            self.given_up = self.said()
             self.last = t
         super().say(t)
 
     def least(self):
-        return super().least() + self.given_up
+        """Lines before the next one that somebody waits for."""
+        return max(self.given_up, min([m.lines for m in self.receivers if not m.gone], default=0))
+
+    def all_heard(self):
+        return all(m.lines >= self.said() for m in self.receivers if not m.gone)
 
     def send(self, number, member, end):
         ring, size = memoryview(self.script.said[number]), self.script.say_size
         while member.sent < end and not member.gone:
             at = member.sent % len(ring)
             if not self.try_to_send(member, ring[at : at + size]):
+                self.watch(member, True)
                 return
             member.sent += size
+        self.watch(member, False)
+
+    def pass_over(self, member):
+        try:
+            for _ in range(DATAGRAMS):
+                member.sock.recv_into(self.crowd.scratch)
+        except BlockingIOError:
+            pass
+        except OSError as exc:
+            self.end(member, word(exc))
 
     def hear_one(self, member):
         script, own, scratch = self.script, member.own, self.crowd.scratch
-        for _ in range(64):
+        following = own.numbers.next
+        for _ in range(DATAGRAMS):
             try:
                 size = member.sock.recv_into(scratch)
             except BlockingIOError:
@@ -932,19 +1090,23 @@ class DatagramFanOut(FanOut):
             except OSError as exc:
                 self.end(member, word(exc))
                 return
-            sender = script.sender_at(scratch, 0) if size >= HEAD else None
-            if sender is None or size != script.lengths[sender]:
-                own.foreign += 1
-                continue
-            number = own.next[sender]
-            place = number % script.count * size
-            if scratch.startswith(script.rings[sender][place : place + size]):
-                own.next[sender] = number + 1
-            elif not own.out_of_order(scratch, 0, sender, size):
-                continue
-            member.lines += 1
-            if self.times:
-                self.count_times(now(), self.due(sender, own.next[sender] - 1, 1))
+            sender = script.sender_at(self.crowd.view[:size], 0)
+            number = 0 if sender is None else following[sender]
+            if sender is not None and size == script.lengths[sender]:
+                place = number % script.count * size
+                if scratch.startswith(script.rings[sender][place : place + size]):
+                    following[sender] = number + 1
+                    member.heard += 1
+                    member.lines += 1
+                    if self.times:
+                        self.count_times(self.due(sender, number, 1))
+                    continue
+            sender, number, wrong = own.take_apart(bytes(scratch[:size]))
+            if wrong in (None, "reordered"):
+                member.heard += 1
+                member.lines = sum(following)
+                if self.times:
+                    self.count_times(self.due(sender, number, 1))
 
 
 class Echo:
@@ -954,20 +1116,22 @@ class Echo:
         self.crowd = crowd
         self.members = members
         self.datagrams = crowd.kind == "udp"
-        self.size = whole(
-            message, "size", 24 if self.datagrams else 1, 65507 if self.datagrams else PATTERN, 64
-        )
+        least, most = (len("~00000000.00000000~"), 65507) if self.datagrams else (1, PATTERN)
+        self.size = whole(message, "size", least, most, 64)
         self.in_flight = whole(message, "in_flight", 1, 65536, 1)
         self.seconds = number_of(message, "seconds", 2.0)
         self.ramp = number_of(message, "ramp", 0.2)
         self.rate = number_of(message, "rate", 0.0)  # messages a second, of all members together
         self.times = Times() if self.rate else None
         self.late = 0.0
-        self.damaged = self.lost = self.given = 0
+        self.given = 0  # messages whose time has come
+        self.counts = collections.Counter()
+        self.example = ""
         self.last = self.began = now()
         block = b"".join(b"%07d." % number for number in range(PATTERN // 8))
         self.pattern = memoryview(block * (2 + SCRATCH // PATTERN))
         self.index = {member.fd: place for place, member in enumerate(members)}
+        self.numbers = Numbers(len(members), 10**8)  # of the datagrams that come back
         for member in members:
             member.start()
 
@@ -983,9 +1147,9 @@ class Echo:
         while True:
             t = now()
             if before is None and t >= first:
-                before, usage = (t, self.count()), os.times()
+                before, usage = (t, self.heard()), os.times()
             elif after is None and t >= last:
-                after, usage = (t, self.count()), busy(usage, os.times(), t - before[0])
+                after, usage = (t, self.heard()), busy(usage, os.times(), t - before[0])
             if after is not None and (self.all_back() or t - self.last > STILL_S):
                 break
             until = last if after is None else t + STILL_S
@@ -1000,30 +1164,39 @@ class Echo:
                 if self.datagrams and t - checked > LOST_S and after is None and not self.rate:
                     checked = t
                     self.give_up()
+                if all(member.gone for member in self.members):
+                    first, last = min(first, t), min(last, t)
                 yield
                 slice_ends = now() + SLICE_S
-        gone = collections.Counter(member.gone for member in self.members if member.gone)
-        missing = sum((member.sent - member.at) // self.size for member in self.members if not member.gone)
+        left = [member for member in self.members if not member.gone]
+        said = {member.number: member.sent // self.size for member in left}
+        lost = sum(said.values()) - sum(self.heard_by(member) for member in left)
+        if lost and not self.example:
+            worst = max(left, key=lambda member: said[member.number] - self.heard_by(member))
+            self.example = (
+                f"client {worst.number} heard {self.heard_by(worst)} of {said[worst.number]} messages"
+            )
         return {
-            "ok": True,
             "seconds": after[0] - before[0],
             "delivered": after[1] - before[1],
             "said": sum(member.sent // self.size for member in self.members),
-            "heard": self.count(),
-            "lost": self.lost + missing,
-            "doubled": 0,
-            "damaged": self.damaged,
-            "foreign": 0,
-            "example": "",
-            "receivers": sum(not member.gone for member in self.members),
-            "gone": dict(gone),
+            "heard": self.heard(),
+            "lost": lost,
+            **{what: self.counts[what] for what in WRONG},
+            "example": self.example,
+            "receivers": len(left),
+            "gone": dict(collections.Counter(member.gone for member in self.members if member.gone)),
             "busy": usage,
             "late_us": int(self.late * 1e6),
             "times": self.times.as_data() if self.times else [],
         }
 
-    def count(self):
-        return sum(member.at // self.size for member in self.members) - self.lost
+    def heard_by(self, member):
+        """Messages that came back whole, each once."""
+        return member.heard if self.datagrams else member.at // self.size
+
+    def heard(self):
+        return sum(self.heard_by(member) for member in self.members)
 
     def all_back(self):
         return all(member.at >= member.sent or member.gone for member in self.members)
@@ -1031,14 +1204,14 @@ class Echo:
     def say(self, t):
         """Say what is due; when the next message is."""
         count, due = len(self.members), int((t - self.began) * self.rate)
+        time_of = self.began + self.given / self.rate  # the first one that was not due at the last look
+        if time_of >= self.began + self.ramp:
+            self.late = max(self.late, t - time_of)
         while self.given <= due:
             member = self.members[self.given % count]
             self.given += 1
             member.lines += 1  # that ought to be said
             self.top_up(member)
-            time_of = self.began + (self.given - 1) / self.rate
-            if time_of >= self.began + self.ramp:
-                self.late = max(self.late, t - time_of)
         return self.began + self.given / self.rate
 
     def top_up(self, member):
@@ -1057,7 +1230,7 @@ class Echo:
                 return
             except OSError as exc:
                 if exc.errno != errno.ENOBUFS:
-                    self.end(member, word(exc))
+                    self.crowd.end(member, word(exc))
                 return
             member.sent += sent
             if sent < len(part):
@@ -1070,26 +1243,38 @@ class Echo:
         except BlockingIOError:
             return
         except OSError as exc:
-            self.end(member, word(exc))
+            crowd.end(member, word(exc))
             return
         if not size:
-            self.end(member, "eof")
+            crowd.end(member, "eof")
             return
         at = (member.at + member.number * 97) % PATTERN
         if member.at + size > member.sent or not crowd.scratch.startswith(self.pattern[at : at + size]):
-            self.damaged += 1
-            self.end(member, "damaged")
+            self.is_damaged(member, size)
+            crowd.end(member, "damaged")
             return
-        self.came(member, size)
-
-    def came(self, member, size):
         before = member.at // self.size
         member.at += size
+        self.came(member, before, member.at // self.size)
+
+    def is_damaged(self, member, size):
+        self.counts["damaged"] += 1
+        if self.example:
+            return
+        at = (member.at + member.number * 97) % PATTERN
+        wrong = (i for i in range(size) if self.crowd.scratch[i] != self.pattern[at + i])
+        place = min(next(wrong, size), max(0, member.sent - member.at))
+        came = bytes(self.crowd.scratch[place : min(size, place + 16)])
+        owed = bytes(self.pattern[at + place : at + min(place + 16, member.sent - member.at)])
+        self.example = f"client {member.number} heard {came!r} at byte {member.at + place}, not {owed!r}"
+
+    def came(self, member, number, following):
+        """Messages from a number on, up to before another."""
         self.last = t = now()
         if self.times:
             place, count = self.index[member.fd], len(self.members)
-            for number in range(before, member.at // self.size):
-                due = self.began + (number * count + place) / self.rate
+            for each in range(number, following):
+                due = self.began + (each * count + place) / self.rate
                 if due >= self.began + self.ramp:
                     self.times.add(t - due)
 
@@ -1097,81 +1282,95 @@ class Echo:
         return (b"~%08x.%08d~" % (member.number, number)).ljust(self.size, b".")
 
     def hear_datagrams(self, member):
-        for _ in range(64):
+        who = self.index[member.fd]
+        for _ in range(DATAGRAMS):
             try:
                 size = member.sock.recv_into(self.crowd.scratch)
             except BlockingIOError:
                 return
             except OSError as exc:
-                self.end(member, word(exc))
+                self.crowd.end(member, word(exc))
                 return
-            number = member.at // self.size
             data = bytes(self.crowd.view[:size])
-            if data == self.datagram(member, number):
-                self.came(member, self.size)
-                continue
             digits = data[10:18]
-            ahead = (int(digits) if digits.isdigit() else -1) - number
-            if ahead > 0 and data == self.datagram(member, number + ahead):
-                self.lost += ahead
-                member.at += ahead * self.size
-                self.came(member, self.size)
-            elif ahead >= 0 or not digits.isdigit():
-                self.damaged += 1
+            if not digits.isdigit() or data != self.datagram(member, int(digits)):
+                self.counts["damaged"] += 1
+                self.example = (
+                    self.example or f"client {member.number} heard {data[:80]!r}, which it had not said"
+                )
+                continue
+            number, wrong = self.numbers.came(who, int(digits))
+            if wrong:
+                self.counts[wrong] += 1
+            if wrong != "doubled":
+                member.heard += 1
+                self.came(member, number, number + 1)
+            member.at = max(member.at, self.numbers.next[who] * self.size)
 
     def give_up(self):
-        """Datagrams that have not come back by now are lost."""
+        """Datagrams that have not come back by now are not waited for."""
         if now() - self.last > LOST_S:
             for member in self.members:
                 if member.at < member.sent and not member.gone:
-                    self.lost += (member.sent - member.at) // self.size
                     member.at = member.sent
                     self.top_up(member)
-
-    def end(self, member, why):
-        member.gone = why
-        self.crowd.epoll.unregister(member.fd)
 
 
 class Churn:
     """Clients come, say something, hear an answer, and go; as many as can in a time."""
 
-    def __init__(self, crowd, message):
-        self.crowd = crowd
+    def __init__(self, kind, family, to, message):
+        self.crowd = Crowd(kind, family, to)
         self.message = message
         self.seconds = number_of(message, "seconds", 2.0)
         self.at_once = whole(message, "at_once", 1, 100_000, 16)
-        self.greeting = Greeting({"hello": "hello\n", "until": "hello", **message}, "")
+        self.greeting = Greeting({"hello": "{number}\n", "until": "{number}", **message})
         self.abort = bool(message.get("abort"))
         self.rate = number_of(message, "rate", 0.0)  # clients a second
+        self.here = {}  # descriptor: (member, when it ought to have come)
 
     def run(self):
-        crowd, times, failed = self.crowd, Times(), collections.Counter()
+        try:
+            return (yield from self.all_clients())
+        finally:
+            for member, _ in self.here.values():
+                member.sock.close()
+            self.crowd.close()
+
+    def all_clients(self):
+        crowd, here, times, failed = self.crowd, self.here, Times(), collections.Counter()
+        raise_descriptor_limit()
         began, usage = now(), os.times()
         last, limit = began + self.seconds, began + self.seconds + STILL_S
-        here, count, number, late = {}, 0, 0, 0.0
+        delivered = heard = number = 0
+        late = 0.0
         while (t := now()) < last or (here and t < limit):
+            # A slice ends even where each client is refused at once.
             while (
-                t < last and len(here) < self.at_once and (not self.rate or number <= (t - began) * self.rate)
+                t < last
+                and len(here) < self.at_once
+                and self.is_due(number, t - began)
+                and now() < t + SLICE_S
             ):
                 due = began + number / self.rate if self.rate else t
+                late = max(late, t - due)
                 number += 1
                 try:
                     member = crowd.begin(number, self.message)
                 except OSError as exc:
                     failed[word(exc)] += 1
-                    break
-                late = max(late, t - due)
-                here[member.fd] = member, due
-            until = min(last if t < last else limit, began + number / self.rate if self.rate else limit)
-            for fd, _ in crowd.wait(until):
-                member, due = here.get(fd, (None, 0.0))
-                if member is None:
                     continue
+                here[member.fd] = member, due
+            until = last if t < last else limit
+            if self.rate and t < last and len(here) < self.at_once:
+                until = min(until, began + number / self.rate)
+            for fd, _ in crowd.wait(until):
+                member, due = here[fd]
                 try:
                     if not crowd.greeted(member, self.greeting):
                         continue
-                    count += 1
+                    heard += 1
+                    delivered += t < last
                     times.add(now() - due)
                     if self.abort:
                         member.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -1181,18 +1380,19 @@ class Churn:
                 member.sock.close()
             yield
         failed["timed out"] += len(here)
-        for member, _ in here.values():
-            member.sock.close()
         seconds = min(now(), last) - began
         return {
-            "ok": True,
             "seconds": seconds,
-            "delivered": count,
+            "delivered": delivered,
+            "heard": heard,
             "failed": dict(+failed),
             "busy": busy(usage, os.times(), seconds),
             "late_us": int(late * 1e6) if self.rate else 0,
             "times": times.as_data(),
         }
+
+    def is_due(self, number, elapsed):
+        return not self.rate or number <= elapsed * self.rate
 
 
 def now():
@@ -1223,6 +1423,25 @@ def raise_descriptor_limit():
 # What commands are made of.
 
 
+def peer_of(message):
+    """(kind, family, address) of whom to talk to."""
+    kind = message.get("kind", "tcp")
+    if kind not in ("tcp", "udp"):
+        raise Refused(f'"kind" is tcp or udp, not {kind!r:.80}')
+    match message.get("to"):
+        case [str(host), int(port)] if 0 <= port < 65536 and "\0" not in host:
+            pass
+        case other:
+            raise Refused(f'"to" is [host, port], such as ["127.0.0.1", 5000]; got {other!r:.80}')
+    try:
+        found = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM
+        )
+    except socket.gaierror as exc:
+        raise OSError(errno.EHOSTUNREACH, f"{host}: {exc.strerror}") from None
+    return kind, found[0][0], found[0][4]
+
+
 def whole(message, key, least, most, default=None):
     value = message.get(key, default)
     if type(value) is not int or not least <= value <= most:
@@ -1242,5 +1461,5 @@ def bytes_of(message, key, default):
     value = message.get(key, default)
     try:
         return base64.b64decode(value["base64"], validate=True) if isinstance(value, dict) else value.encode()
-    except (ValueError, LookupError, AttributeError):
+    except (ValueError, LookupError, AttributeError, TypeError):
         raise Refused(f'"{key}" is a text or {{"base64": …}}, not {value!r:.80}') from None

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 PAGE = os.sysconf("SC_PAGESIZE")
-TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds in which the kernel tells processor time
 MEMORY = 64 << 20  # bytes of growth that nobody takes for a leak: heaps that are collected now and then
 SHARE = 3  # one thing left behind for every third client is a leak; a pool that still grows a little is none
 
@@ -34,7 +33,7 @@ def read(pid: int) -> Holdings:
     descriptors = threads = memory = zombies = count = 0
     for each in tree(pid):
         try:
-            state = _stat(each)[0]
+            state = stat(each)[0]
             count += 1
             if state in ("Z", "X"):
                 zombies += 1
@@ -62,17 +61,6 @@ def tree(pid: int) -> Iterator[int]:
             continue
 
 
-def processor_time(pid: int) -> float:
-    """Seconds that a process, those below it, and those of them that have ended and been waited for have had of processors."""
-    ticks = 0
-    for each in tree(pid):
-        try:
-            ticks += sum(int(field) for field in _stat(each)[11:15])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return ticks * TICK
-
-
 def sockets(pid: int) -> set[int] | None:
     """The inodes of the sockets that a process and those below it have open; None where that may not be read."""
     found = set()
@@ -89,7 +77,8 @@ def sockets(pid: int) -> set[int] | None:
     return found
 
 
-def _stat(pid: int) -> list[str]:
+def stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on, its third. Raises OSError."""
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()
 
