@@ -552,13 +552,11 @@ class Play:
     def _tell_clocks(self) -> None:
         """How exactly the times of hosts on other machines are known."""
         for host, apart in (self._lab.clocks() if self._lab is not None else {}).items():
-            ran = (
-                f"; it was found elsewhere than it can be, {apart.steps} times: it was set, or slewed"
-                * bool(apart.steps)
-            )
+            side = "behind" if apart.ahead < 0 else "ahead of"
+            steps = f", which was set or slewed ({apart.steps} times found where it could not be)"
             text = (
-                f"on another machine ({apart.host}), whose clock is ahead by {apart.ahead / 1e9:.6f} s ± {apart.error / 1e6:.3f} ms; "
-                f"times of this host are told by ours, as exactly{ran}"
+                f"is on another machine ({apart.host}), whose clock is {abs(apart.ahead) / 1e9:.6f} s {side} ours"
+                f"{steps if apart.steps else ''}; its times are told by ours, ± {apart.error / 1e6:.3f} ms"
             )
             facts = {"ahead": apart.ahead, "error": apart.error, "rounds": apart.rounds, "steps": apart.steps}
             self._record("note", self.links.names.get(host, host), text=text, clock=facts)

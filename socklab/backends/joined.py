@@ -20,6 +20,7 @@ import secrets
 import signal
 import socket
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,8 @@ class _Joined:
     remote: RemoteNode
     control: str
     """Its address on the control network."""
+    machine: str
+    """Which clock is its own."""
     taken: bool = False
 
 
@@ -233,7 +236,7 @@ class Joined:
             notice_its_end(stream)
         control = stream.getpeername()[0] if stream.family != socket.AF_UNIX else ""
         joined = _Joined(
-            name, networks, None if gate is None else str(gate), RemoteNode(name, stream), control
+            name, networks, None if gate is None else str(gate), RemoteNode(name, stream), control, clock
         )
         if clock and clock != which_clock():
             joined.remote.clock = Clock()
@@ -259,12 +262,15 @@ class Joined:
         return lab
 
     def take(self, node: Node) -> _Joined | None:
-        """A free client on the node's networks, if there is one."""
-        for joined in self._here:
-            if joined.gate is None and not joined.taken and set(node.networks) <= set(joined.networks):
-                joined.taken = True
-                return joined
-        return None
+        """A free client on the node's networks, if there is one, on the machine that has the fewest at work."""
+        free = [
+            j for j in self._here if j.gate is None and not j.taken and set(node.networks) <= set(j.networks)
+        ]
+        at_work = Counter(j.machine for j in self._here if j.taken)
+        joined = min(free, key=lambda j: at_work[j.machine], default=None)
+        if joined is not None:
+            joined.taken = True
+        return joined
 
     def on(self, network: str) -> _Joined | None:
         """Any client on this network."""
