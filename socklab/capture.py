@@ -40,6 +40,8 @@ class Capture:
         self._folder = folder
         self._streams: list[Agent] = []
         self._spools: dict[tuple[str, str], IO[bytes]] = {}
+        self._apart: dict[str, int] = {}
+        """Of a node on another machine: nanoseconds by which its packets' times are to be set ahead, to be ours."""
         self._broken = ""
         self._problem: OSError | None = None
 
@@ -64,6 +66,7 @@ class Capture:
             self._broken = f"packets cannot be read here: {message['why']}"
         elif self._folder is not None and self._problem is None:
             where = (node, message["device"])
+            self._apart[node] = message.get("apart", 0)  # the latest is the best known
             try:
                 if where not in self._spools:
                     self._spools[where] = tempfile.SpooledTemporaryFile(  # noqa: SIM115 (closed by close)
@@ -118,12 +121,12 @@ class Capture:
         ]
         return heapq.merge(*each, key=lambda row: row[0])
 
-    @staticmethod
-    def _of(number: int, node: str, spool: IO[bytes]) -> Iterator[_Row]:
+    def _of(self, number: int, node: str, spool: IO[bytes]) -> Iterator[_Row]:
+        apart = self._apart[node]
         spool.seek(0)
         while head := spool.read(RECORD.size):
             t, length, snapped, direction = RECORD.unpack(head)
-            yield t, number, length, spool.read(snapped), direction == OUT, node
+            yield t + apart, number, length, spool.read(snapped), direction == OUT, node
 
 
 async def why_no_capture(lab: Lab) -> str:

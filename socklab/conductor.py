@@ -412,6 +412,7 @@ class Play:
     def _result(self, verdict: Verdict, reason: str = "", failure: Failure | None = None) -> Result:
         line = int(failure.where.rpartition(":")[2]) if failure else (self._step.line if self._step else 0)
         told = {k: getattr(failure, k) for k in ("expected", "got", "cause")} if failure else {}
+        self._tell_clocks()
         self._record("verdict", verdict=str(verdict), reason=reason, line=line, **told)
         self._over = True
         self._write_logs()
@@ -514,6 +515,7 @@ class Play:
             gap=self.gap,
             dialect=self.dialect.as_data(),
         )
+        self._tell_clocks()
         for name, service in self.services.items():
             self.servers[name] = Server(
                 name,
@@ -548,6 +550,18 @@ class Play:
                 for client in self.clients.values()
                 if not client.of
             )
+
+    def _tell_clocks(self) -> None:
+        """How exactly the times of hosts on other machines are known."""
+        for host, apart in (self._lab.clocks() if self._lab is not None else {}).items():
+            side = "behind" if apart.ahead < 0 else "ahead of"
+            steps = f", which was set or slewed ({apart.steps} times found where it could not be)"
+            text = (
+                f"is on another machine ({apart.host}), whose clock is {abs(apart.ahead) / 1e9:.6f} s {side} ours"
+                f"{steps if apart.steps else ''}; its times are told by ours, ± {apart.error / 1e6:.3f} ms"
+            )
+            facts = {"ahead": apart.ahead, "error": apart.error, "rounds": apart.rounds, "steps": apart.steps}
+            self._record("note", self.links.names.get(host, host), text=text, clock=facts)
 
     async def _start_agent(self, host: str) -> None:
         stream = await self.lab.inside(host, "agent")

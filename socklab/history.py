@@ -2,8 +2,8 @@
 
 It suffices to judge the play again, to show it and to draw it. On disk it is `history.jsonl`, one event a line. Of a long play only the
 newest events are kept in memory, too; the others are read again from there by whoever goes through them.
-Times are nanoseconds of the machine's monotonic clock (clock_gettime(2), CLOCK_MONOTONIC), which all processes of one
-machine share, containers too.
+Times are nanoseconds of the conductor's monotonic clock (clock_gettime(2), CLOCK_MONOTONIC), which all processes of one
+machine share, containers too. What comes from another machine is told in this time; how exactly, a note says.
 
 What kinds there are, and what their `data` holds:
 
@@ -26,7 +26,8 @@ What kinds there are, and what their `data` holds:
     sockets     peer (or listen), state, send-q, recv-q, accept-queue      what a node's kernel said of a socket
     holdings    descriptors, threads, children, zombies, memory (bytes)      what a server's process and those below it hold
     counted     links: {"a→b": {asked, seen, dropped, …}}      what the gates counted, at the end
-    note        text              remarks of the lab itself
+    note        text              remarks of the lab itself; of a host on another machine, at the start and at the end, clock: {ahead, error (ns),
+                                  rounds, steps}
     verdict     verdict, reason, line; of a failure also expected, got, cause  the last event
 """
 

@@ -181,9 +181,9 @@ async def measure(subject: Subject, load: Load, backend: Backend, pin: bool = Tr
     service = subject.service
     names = [f"crowd{number + 1}" for number in range(load.agents)]
     networks = [Network(name, subject.topology.networks[name]) for name in service.networks]
-    host = Node("server", service.networks, service.aliases, subject.topology.path.resolve())
+    host = Node(service.name, service.networks, service.aliases, subject.topology.path.resolve())
     lab = await backend.lab(networks, [host, *(Node(name, service.networks) for name in names)])
-    server = Server("server", service, "server", lab, subject.topology.root, 1.0, lambda *_, **__: None)
+    server = Server("server", service, service.name, lab, subject.topology.root, 1.0, lambda *_, **__: None)
     crowds: list[Crowd] = []
     try:
         await server.start()

@@ -171,7 +171,7 @@ def backend(name: str) -> Backend:
         case "joined":
             from socklab.backends.joined import Joined
 
-            return Joined()
+            return Joined.configured(os.environ)
         case _:
             from socklab.backends.netns import Netns
 

@@ -75,6 +75,21 @@ class Completed:
     stderr: str
 
 
+@dataclass(frozen=True)
+class Apart:
+    """How far the clock of another machine is from ours: nanoseconds of CLOCK_MONOTONIC."""
+
+    host: str
+    """What that machine, or the container there, calls itself."""
+    ahead: int
+    error: int
+    """That `ahead` may be wrong, at most."""
+    rounds: int
+    """Round trips by which it is known."""
+    steps: int
+    """How often it ran away, so that what was known before did not hold any more."""
+
+
 Inside = Literal["agent", "gate", "capture"]
 """The scripted client (clients/agent.py), and what judges the packets that come to a node (inside/gate.py)."""
 
@@ -156,6 +171,9 @@ class Lab(Protocol):
 
     async def device(self, node: str, network: str) -> str:
         """The name of a node's interface on a network."""
+
+    def clocks(self) -> Mapping[str, Apart]:
+        """The nodes on other machines. All that is told of them is in the time of ours, as exactly as this says."""
 
     async def diagnosis(self) -> str:
         """Why the lab as a whole is broken, where that can be known; or nothing."""

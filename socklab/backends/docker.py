@@ -35,6 +35,7 @@ from socklab.backends import (
     NAMES,
     NETWORKS,
     PROGRAMS,
+    Apart,
     CannotStart,
     Completed,
     Inside,
@@ -462,6 +463,9 @@ class DockerLab:
         if node not in self._devices:
             self._devices[node] = await self._pods[node].remote.devices()
         return self._devices[node][self.address(node, network)]
+
+    def clocks(self) -> dict[str, Apart]:
+        return {}
 
     async def diagnosis(self) -> str:
         try:

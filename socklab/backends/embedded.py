@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from socklab.backends import CannotStart, Completed, Inside, LabError, Node, OnLine, Program, sockdiag
+from socklab.backends import Apart, CannotStart, Completed, Inside, LabError, Node, OnLine, Program, sockdiag
 from socklab.places import AGENT
 from socklab.sockets import SocketTable
 
@@ -348,6 +348,9 @@ class EmbeddedLab:
 
     async def device(self, node: str, network: str) -> str:
         return f"eth{[name for name, *_ in self.addresses[node]].index(network)}"
+
+    def clocks(self) -> dict[str, Apart]:
+        return {}
 
     async def diagnosis(self) -> str:
         return ""

@@ -3,18 +3,24 @@
     the conductor writes /run/socklab/conductor.json: a secret made at its start, and where it listens
     a client, or a gate that shares a server's network, reads that, dials, and is a node of the lab while its stream lasts
 
-The folder is a volume in memory that only containers of the lab mount. The servers run in containers that are not ours: they
+The folder is a volume in memory that only containers of the lab mount. Where they are on several machines (docker-stack.yml), no volume is
+theirs together: the secret is made beforehand and given to all, and the conductor is found by its name. What such a client tells of
+moments is by the clock of its machine, and is told on in the time of ours (clock.py). The servers run in containers that are not ours: they
 are found by name, and neither started nor ended here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import hmac
 import json
 import secrets
 import signal
 import socket
+import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +31,7 @@ from socklab.backends import (
     LINKS,
     NAMES,
     NETWORKS,
+    Apart,
     Completed,
     Inside,
     LabError,
@@ -35,6 +42,8 @@ from socklab.backends import (
     Program,
     Unavailable,
 )
+from socklab.backends.clock import Clock
+from socklab.backends.node import notice_its_end, which_clock
 from socklab.backends.remote import RemoteNode
 from socklab.sockets import SocketTable
 
@@ -44,6 +53,11 @@ HELLO_LIMIT = 5.0  # seconds; somebody who says nothing is shown the door
 HELLO_SIZE = 4096  # bytes
 GATHER = 15.0  # seconds at most for the first client to come
 SETTLE = 1.0  # seconds without a new one, after which all that will come have come
+START = 60.0  # seconds in which containers on several machines start: clients that are waited for, names that are not known yet
+AGAIN = 0.2  # seconds between two looks for a name; nothing tells when it comes
+FIRST_ROUNDS = 16  # round trips by which the clock of another machine is known at the start of a play
+COMPARED_EVERY = 1.0  # seconds; then it is compared again
+_AT_WORK = "another conductor is at work in this lab; wait until it is done, or end its container"
 
 
 @dataclass(eq=False)
@@ -56,6 +70,8 @@ class _Joined:
     remote: RemoteNode
     control: str
     """Its address on the control network."""
+    machine: str
+    """Which clock is its own."""
     taken: bool = False
 
 
@@ -66,16 +82,51 @@ class Joined:
     plays = 4
     can = frozenset({NETWORKS, NAMES, LINKS, IMAGES})
 
-    def __init__(self, folder: Path = FOLDER, port: int = PORT) -> None:
+    def __init__(
+        self,
+        folder: Path = FOLDER,
+        port: int = PORT,
+        secret: str = "",
+        wanted: Mapping[str, int] | None = None,
+    ) -> None:
+        """With a `secret` that clients were given, nothing is written into the folder, and they find us by our name. `wanted`: network →
+        how many clients there are to be waited for at the start; without, those are taken who come."""
         self.folder = folder
+        self.apart = bool(secret)
+        """Clients and servers are on several machines."""
         self._port = port
-        self._secret = secrets.token_urlsafe(32)
+        self._secret = secret or secrets.token_urlsafe(32)
+        self._wanted = wanted or {}
+        self._began = time.monotonic()
         self._listeners: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._here: list[_Joined] = []
         self._left: set[str] = set()
         self._came = asyncio.Event()
         self._turn = asyncio.Lock()
+
+    @classmethod
+    def configured(cls, environment: Mapping[str, str]) -> Joined:
+        """As the conductor's container says: $SOCKLAB_SECRET, the file of the secret that all were given, and $SOCKLAB_GATHER, whom to
+        wait for (`lab=4 far=2`). Raises Unavailable."""
+        secret, wanted = "", {}
+        if path := environment.get("SOCKLAB_SECRET"):
+            try:
+                secret = Path(path).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError) as exc:
+                raise Unavailable(f"$SOCKLAB_SECRET: {path}: cannot be read: {exc}") from None
+            if not secret:
+                raise Unavailable(
+                    f"$SOCKLAB_SECRET: {path}: is empty; openssl rand -hex 32 | docker secret create socklab -"
+                )
+        for word in environment.get("SOCKLAB_GATHER", "").split():
+            network, _, count = word.partition("=")
+            if not count.isdecimal():
+                raise Unavailable(
+                    f'$SOCKLAB_GATHER: "{word}" says not how many clients on which network: lab=4'
+                )
+            wanted[network] = int(count)
+        return cls(secret=secret, wanted=wanted)
 
     async def probe(self) -> str | None:
         """Listen, and wait for the clients. None, or why it cannot be."""
@@ -87,29 +138,14 @@ class Joined:
         return None
 
     async def _open(self) -> None:
-        place = self.folder / "conductor.json"
-        path = self.folder / "control"
         try:
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(str(path))
-            raise Unavailable(
-                "another conductor is at work in this lab; wait until it is done, or end its container"
-            )
-        except OSError:
-            path.unlink(missing_ok=True)  # nobody listens there any more
-        try:
-            self._listeners = [socket.create_server(("0.0.0.0", self._port), backlog=128)]
-            local = socket.socket(socket.AF_UNIX)
-            self._listeners.append(local)
-            local.bind(str(path))
-            path.chmod(0o666)
-            local.listen(128)
-            at = [f"{address}:{self._port}" for address in _own_addresses()]
-            draft = self.folder / "conductor.json.new"
-            draft.write_text(json.dumps({"secret": self._secret, "at": [*at, f"unix:{path}"]}))
-            draft.chmod(0o644)  # the volume is the lab's alone
-            draft.replace(place)
+            if self.apart:
+                self._listeners = [self._listener()]
+            else:
+                self._open_in_folder()
         except OSError as exc:
+            if exc.errno == errno.EADDRINUSE:
+                raise Unavailable(_AT_WORK) from None
             raise Unavailable(
                 f"{exc.filename or self.folder}: {exc.strerror}; --on joined is for the conductor's container: docker compose up"
             ) from None
@@ -117,18 +153,48 @@ class Joined:
             listener.setblocking(False)
             self._task(self._accept(listener))
 
+    def _listener(self) -> socket.socket:
+        return socket.create_server(("0.0.0.0", self._port), backlog=128)
+
+    def _open_in_folder(self) -> None:
+        place = self.folder / "conductor.json"
+        path = self.folder / "control"
+        try:
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.connect(str(path))
+            raise Unavailable(_AT_WORK)
+        except OSError:
+            path.unlink(missing_ok=True)  # nobody listens there any more
+        self._listeners = [self._listener()]
+        local = socket.socket(socket.AF_UNIX)
+        self._listeners.append(local)
+        local.bind(str(path))
+        path.chmod(0o666)
+        local.listen(128)
+        at = [f"{address}:{self._port}" for address in _own_addresses()]
+        draft = self.folder / "conductor.json.new"
+        draft.write_text(json.dumps({"secret": self._secret, "at": [*at, f"unix:{path}"]}))
+        draft.chmod(0o644)  # the volume is the lab's alone
+        draft.replace(place)
+
     async def _gather(self) -> None:
-        """Until some have come, and then no more come."""
+        """Until those have come who are waited for, or some have come, and then no more come."""
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + GATHER
+        deadline = loop.time() + (START if self._wanted else GATHER)
         while (left := deadline - loop.time()) > 0:
+            if self._wanted and all(self._on(name) >= count for name, count in self._wanted.items()):
+                return
             self._came.clear()
+            settled = self._here and not self._wanted
             try:
-                async with asyncio.timeout(min(SETTLE, left) if self._here else left):
+                async with asyncio.timeout(min(SETTLE, left) if settled else left):
                     await self._came.wait()
             except TimeoutError:
                 if self._here:
                     return
+
+    def _on(self, network: str) -> int:
+        return sum(j.gate is None and network in j.networks for j in self._here)
 
     def _task(self, coroutine: Any) -> None:
         task = asyncio.ensure_future(coroutine)
@@ -161,15 +227,19 @@ class Joined:
                 raise ValueError("wrong secret")
             name, gate = str(hello["name"]), hello.get("gate")
             networks = tuple(str(n) for n in hello["networks"])
+            clock = str(hello.get("clock", ""))
         except (OSError, ValueError, KeyError, TypeError, TimeoutError):
             stream.close()
             return
         if stream.family != socket.AF_UNIX:
             stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            notice_its_end(stream)
         control = stream.getpeername()[0] if stream.family != socket.AF_UNIX else ""
         joined = _Joined(
-            name, networks, None if gate is None else str(gate), RemoteNode(name, stream), control
+            name, networks, None if gate is None else str(gate), RemoteNode(name, stream), control, clock
         )
+        if clock and clock != which_clock():
+            joined.remote.clock = Clock()
         joined.remote.on_end = lambda: self._gone(joined)
         self._here.append(joined)
         self._left.discard(name)
@@ -192,12 +262,15 @@ class Joined:
         return lab
 
     def take(self, node: Node) -> _Joined | None:
-        """A free client on the node's networks, if there is one."""
-        for joined in self._here:
-            if joined.gate is None and not joined.taken and set(node.networks) <= set(joined.networks):
-                joined.taken = True
-                return joined
-        return None
+        """A free client on the node's networks, if there is one, on the machine that has the fewest at work."""
+        free = [
+            j for j in self._here if j.gate is None and not j.taken and set(node.networks) <= set(j.networks)
+        ]
+        at_work = Counter(j.machine for j in self._here if j.taken)
+        joined = min(free, key=lambda j: at_work[j.machine], default=None)
+        if joined is not None:
+            joined.taken = True
+        return joined
 
     def on(self, network: str) -> _Joined | None:
         """Any client on this network."""
@@ -214,11 +287,24 @@ class Joined:
             here = sum(j.gate is None and set(networks) <= set(j.networks) for j in self._here)
             if here < wanted:
                 where = ", ".join(networks)
+                more = (
+                    f"docker {'service scale STACK_' if self.apart else 'compose up --scale '}client={wanted}"
+                )
                 return (
                     f"needs {wanted} clients on {where}, and {here} have joined there{left}: "
-                    f"docker compose up --scale client={wanted} (or the service whose clients are on {where})"
+                    f"{more} (or the service whose clients are on {where})"
                 )
         return f"needs clients that are with another play{left}"
+
+    async def resolve(self, asker: RemoteNode, name: str) -> str:
+        """A server's address. On several machines it may still be starting, and its name comes when it is healthy."""
+        while True:
+            try:
+                return await asker.resolve(name)
+            except LabError:
+                if not self.apart or time.monotonic() - self._began > START:
+                    raise
+                await asyncio.sleep(AGAIN)
 
     def done(self) -> None:
         self._turn.release()
@@ -232,7 +318,7 @@ class Joined:
             joined.remote.close()
         for listener in self._listeners:
             listener.close()
-        if self._listeners:
+        if self._listeners and not self.apart:
             for name in ("conductor.json", "control"):
                 (self.folder / name).unlink(missing_ok=True)
 
@@ -248,6 +334,7 @@ class JoinedLab:
         self._addresses: dict[tuple[str, str], str] = {}
         self._devices: dict[str, dict[str, str]] = {}
         self._touched: set[str] = set()
+        self._comparing: asyncio.Task[None] | None = None
         self._over = False
 
     async def start(self, nodes: Sequence[Node]) -> None:
@@ -267,7 +354,24 @@ class JoinedLab:
             else:
                 for network in node.networks:
                     if asker := self._backend.on(network):
-                        self._addresses[node.name, network] = await asker.remote.resolve(node.name)
+                        self._addresses[node.name, network] = await self._backend.resolve(
+                            asker.remote, node.name
+                        )
+        foreign = [joined.remote for joined in self._joined.values() if joined.remote.clock is not None]
+        await asyncio.gather(*(_compare_clocks(remote, FIRST_ROUNDS) for remote in foreign))
+        for joined in self._joined.values():
+            if (clock := joined.remote.clock) is not None:
+                clock.worst = 0  # of this play
+        if foreign:
+            self._comparing = asyncio.ensure_future(self._go_on_comparing(foreign))
+
+    async def _go_on_comparing(self, foreign: Sequence[RemoteNode]) -> None:
+        while True:
+            await asyncio.sleep(COMPARED_EVERY)
+            # One after another, so that their round trips do not lengthen one another.
+            for remote in foreign:
+                with contextlib.suppress(LabError):  # it is gone, and whoever needs it will be told
+                    await _compare_clocks(remote, 1)
 
     async def _find_client(self, node: Node) -> None:
         """A client's address: the one that is not its end of the control stream."""
@@ -341,6 +445,19 @@ class JoinedLab:
     async def sockets(self, node: str, *, listening: bool = False) -> SocketTable:
         return await self._joined[node].remote.sockets(listening) if node in self._joined else SocketTable(())
 
+    def clocks(self) -> dict[str, Apart]:
+        return {
+            name: Apart(
+                joined.name,
+                clock.ahead,
+                max(clock.worst, clock.error(time.monotonic_ns())),
+                clock.rounds,
+                clock.steps,
+            )
+            for name, joined in self._joined.items()
+            if (clock := joined.remote.clock) is not None
+        }
+
     async def diagnosis(self) -> str:
         return ""
 
@@ -348,6 +465,8 @@ class JoinedLab:
         if self._over:
             return
         self._over = True
+        if self._comparing is not None:
+            self._comparing.cancel()
         try:
             await asyncio.gather(*(self._leave(name, joined) for name, joined in self._joined.items()))
         finally:
@@ -369,6 +488,11 @@ class JoinedLab:
         except LabError:
             joined.remote.close()  # it dials again, as a new one
         joined.taken = False
+
+
+async def _compare_clocks(remote: RemoteNode, rounds: int) -> None:
+    for _ in range(rounds):
+        await remote.compare_clocks()
 
 
 def _own_addresses() -> list[str]:

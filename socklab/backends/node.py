@@ -5,7 +5,8 @@
                                      └─ ip
 
 Standard library only; started as `node.py AGENT_FILE` on stdin and stdout, where it ends with the stream and, as PID 1, takes
-along all that is in the container; or with `--join FOLDER` on a connection to the conductor, one conductor after another.
+along all that is in the container; or with `--join` on a connection to the conductor, one conductor after another: found by what it
+writes into a FOLDER that it shares with us, or at a HOST:PORT, where both were given the same secret.
 
 Each line on the stream begins with the letter of whom it belongs to: `a` the agent, `g` the gate, `c` the capture (their own JSON lines,
 passed on as they are), `n` the node: {"id": 1, "do": …} is answered by {"id": 1, "ok": …}.
@@ -31,6 +32,12 @@ FULL = 1 << 20  # bytes that may wait to be written before we stop to read what 
 LISTEN = " 0A "  # the state of a listening socket in /proc/net/tcp (include/net/tcp_states.h)
 Serve = dict[str, Callable[..., None]]
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0  # seconds between attempts to reach the conductor
+KEEPALIVE = (  # tcp(7): that the other machine is gone is known within 25 s
+    (socket.TCP_KEEPIDLE, 10),
+    (socket.TCP_KEEPINTVL, 5),
+    (socket.TCP_KEEPCNT, 3),
+)
+BOOT = "/proc/sys/kernel/random/boot_id"
 
 
 class Inside:
@@ -163,6 +170,8 @@ class Node:
                 case "hosts":
                     with open("/etc/hosts", "w") as file:
                         file.write(message["text"])
+                case "clock":
+                    answer = {"ok": True, "t": time.monotonic_ns()}
                 case "resolve":
                     found = socket.getaddrinfo(message["name"], None, socket.AF_INET, socket.SOCK_STREAM)
                     answer = {"ok": True, "address": found[0][4][0]}
@@ -278,14 +287,24 @@ def load(path: str) -> Any:
     return module
 
 
-def dial(folder: str, hello: dict[str, Any], serve: Serve) -> None:
-    """Find the conductor by what it wrote into the folder, say who we are, serve it until it goes; then the next one."""
+def which_clock() -> str:
+    """Which CLOCK_MONOTONIC is ours: programs that say the same have the same one (random(4), time_namespaces(7))."""
+    with open(BOOT) as file:
+        boot = file.read().strip()
+    try:
+        return f"{boot} {os.readlink('/proc/self/ns/time')}"
+    except OSError:
+        return boot  # a kernel without them
+
+
+def dial(find: Callable[[], tuple[list[str], str]], hello: dict[str, Any], serve: Serve) -> None:
+    """Reach the conductor at one of the places that `find` gives, tell it the secret and who we are, serve it until it goes; then the
+    next one."""
     pause, told = FIRST_PAUSE, False
     while True:
         try:
-            with open(f"{folder}/conductor.json") as file:
-                there = json.load(file)
-            control = reach(there["at"])
+            places, secret = find()
+            control = reach(places)
         except (OSError, ValueError, KeyError) as exc:
             if not told:
                 print(f"no conductor yet ({exc}); looking again", file=sys.stderr, flush=True)
@@ -297,11 +316,23 @@ def dial(folder: str, hello: dict[str, Any], serve: Serve) -> None:
         try:
             with control:
                 control.settimeout(None)
-                control.sendall(json.dumps({**hello, "secret": there["secret"]}).encode() + b"\n")
+                control.sendall(json.dumps({**hello, "secret": secret}).encode() + b"\n")
                 Node(control.fileno(), control.fileno(), serve).run()
         except OSError:
             pass  # it went while we said hello
         time.sleep(FIRST_PAUSE)
+
+
+def in_folder(folder: str) -> tuple[list[str], str]:
+    """Where the conductor is, and its secret, as it wrote it there itself."""
+    with open(f"{folder}/conductor.json") as file:
+        there = json.load(file)
+    return there["at"], there["secret"]
+
+
+def read_secret(path: str) -> str:
+    with open(path) as file:
+        return file.read().strip()
 
 
 def reach(places: list[str]) -> socket.socket:
@@ -316,18 +347,29 @@ def reach(places: list[str]) -> socket.socket:
                 host, _, port = place.rpartition(":")
                 control = socket.create_connection((host, int(port)), timeout=2)
                 control.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                notice_its_end(control)
             return control
         except OSError as exc:
             problem = exc
     raise problem or OSError("it says no place")
 
 
+def notice_its_end(stream: socket.socket) -> None:
+    """Have a stream end when the machine at its other end is gone."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in KEEPALIVE:
+        stream.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="The program of a socklab node that is a container.")
     parser.add_argument("agent", metavar="AGENT_FILE", help="clients/agent.py")
     parser.add_argument(
-        "--join", metavar="FOLDER", help="dial the conductor that says in this folder where it is"
+        "--join",
+        metavar="FOLDER | HOST:PORT",
+        help="dial the conductor that says in this folder where it is, or that is there",
     )
+    parser.add_argument("--secret", metavar="FILE", help="with HOST:PORT: the conductor's secret")
     parser.add_argument(
         "--networks", metavar="NAMES", default="", help="the networks that we are on, for the conductor"
     )
@@ -344,8 +386,13 @@ def main() -> None:
             "name": socket.gethostname(),
             "networks": arguments.networks.split(),
             "gate": arguments.gate,
+            "clock": which_clock(),
         }
-        dial(arguments.join, hello, serve)
+        if arguments.secret:
+            secret = read_secret(arguments.secret)
+            dial(lambda: ([arguments.join], secret), hello, serve)
+        else:
+            dial(lambda: in_folder(arguments.join), hello, serve)
     else:
         Node(0, 1, serve).run()
 

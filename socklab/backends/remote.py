@@ -6,10 +6,12 @@ import asyncio
 import itertools
 import json
 import socket
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from socklab.backends import CannotStart, Completed, Inside, LabError
+from socklab.backends.clock import Clock
 from socklab.backends.stream import Lines, Stream
 from socklab.sockets import SocketTable
 
@@ -50,6 +52,8 @@ class RemoteNode:
 
     def __init__(self, name: str, stream: socket.socket, decode: Decode = plain) -> None:
         self.name = name
+        self.clock: Clock | None = None
+        """Of a node on another machine: by it, all that its programs tell is told in the time of ours."""
         self.on_end: Callable[[], None] | None = None
         self.gone: str | None = None
         self._decode = decode
@@ -107,6 +111,13 @@ class RemoteNode:
             )
         return str(answer["address"])
 
+    async def compare_clocks(self) -> None:
+        """One round trip more, by which its clock is known."""
+        asked = time.monotonic_ns()
+        answer = await self._ask("clock")
+        if self.clock is not None:
+            self.clock.heard(asked, answer["t"], time.monotonic_ns())
+
     async def devices(self) -> dict[str, str]:
         """Address → name of its interface."""
         done = await self.run(["ip", "-json", "-4", "address"])
@@ -152,7 +163,8 @@ class RemoteNode:
         letter = line[:1]
         if letter != b"n":
             if letter in self._inside:
-                self._inside[letter].write(line[1:] + b"\n")
+                told = self.clock.translated(line[1:]) if self.clock is not None else line[1:]
+                self._inside[letter].write(told + b"\n")
             return
         try:
             message = json.loads(line[1:])

@@ -9,8 +9,9 @@ Packets are read from a ring that the kernel shares with us (packet(7), TPACKET_
     {"id": 2, "do": "sync"}                               all that was on the wire by now has been told
     {"id": 3, "do": "count"}                              {"packets": {"node device": n}, "lost": n}
 
-and on its own it tells {"event": "packets", "node": …, "device": …, "data": BASE64 of records}, {"event": "wire", …} of what TCP does,
-and {"event": "segment", …} of the first packets that carry something, or acknowledge a SYN or a FIN.
+and on its own it tells {"event": "packets", "node": …, "device": …, "data": BASE64 of records, "t": …, "wall": …} (by both clocks, when it
+told of them), {"event": "wire", …} of what TCP does, and {"event": "segment", …} of the first packets that carry something, or acknowledge a
+SYN or a FIN.
 """
 
 from __future__ import annotations
@@ -215,7 +216,8 @@ class Capture:
             name = f"{node} {device}"
             self.packets[name] = self.packets.get(name, 0) + len(packets)
             data = base64.b64encode(b"".join(packets)).decode()
-            self.orders.say({"event": "packets", "node": node, "device": device, "data": data})
+            clocks = {"t": time.monotonic_ns(), "wall": time.time_ns()}
+            self.orders.say({"event": "packets", "node": node, "device": device, "data": data, **clocks})
         # The other clock is the one by which everything else is told.
         apart = time.monotonic_ns() - time.time_ns() if events else 0
         for event in events:
