@@ -138,6 +138,8 @@ def _table(load: Load, rows: Sequence[Row]) -> Iterator[str]:
     widths = len(cells[0])
     yield from columns([row for row in cells if len(row) == widths])
     for row in rows:
+        if (left := int(row.of("descriptors"))) > 0 and not row.cannot:
+            yield f"  {row.subject.name}: {left:,} descriptors more than before when the clients had gone"
         if row.wrong:
             yield f"  {row.subject.name}: {'; '.join(row.wrong)}"
     if (

@@ -47,12 +47,16 @@ def add_parsers(commands: Any) -> None:
         "bench",
         help="servers under load side by side: throughput, latency, what they cost",
         description=_bench.__doc__,
-        usage="socklab bench CONTRACT [SERVICE…] [options] [-- COMMAND {host} {port}]",
+        usage="socklab bench CONTRACT [SERVICE…] [options] [-- COMMAND {host} {port}]\n"
+        "       socklab bench CONTRACT [options] --image IMAGE [-- COMMAND {host} {port}]\n"
+        "       socklab bench CONTRACT [options] --address 127.0.0.1:PORT",
     )
     bench.add_argument("contract", choices=list(CONTRACTS), metavar="CONTRACT", help=", ".join(CONTRACTS))
     bench.add_argument(
         "services", nargs="*", metavar="SERVICE", help="of the compose file (default: those of this contract)"
     )
+    bench.add_argument("--image", metavar="IMAGE", help="a container image (--on docker)")
+    bench.add_argument("--address", metavar="HOST:PORT", help="a server that runs already, on this machine")
     bench.add_argument(
         "--peers", action="store_true", help="also servers of others, where they are installed"
     )
@@ -156,14 +160,20 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 async def _benched(arguments: argparse.Namespace) -> int:
-    from socklab import bench, player, terminal
+    from socklab import bench, check, player, terminal
+    from socklab.backends import Backend
+    from socklab.backends.outside import Outside
 
     loads = list(_loads(arguments))
-    backend, instead = await player.choose(arguments.on)
-    if instead:
-        terminal.error(f"on {backend.name}: {instead}")
     with tempfile.TemporaryDirectory(prefix="socklab-bench-") as folder:
-        subjects = _subjects(arguments, Path(folder))
+        own = _own(arguments, Path(folder))
+        subjects = [*_subjects(arguments, Path(folder)), *([own] if own else [])]
+        if arguments.address is not None:
+            backend: Backend = Outside(check.resolve(arguments.address)[0])
+        else:
+            backend, instead = await player.choose("docker" if arguments.image else arguments.on)
+            if instead:
+                terminal.error(f"on {backend.name}: {instead}")
         done = itertools.count(1)
         whole = len(subjects) * len(loads) * arguments.rounds
 
@@ -231,16 +241,46 @@ def _loads(arguments: argparse.Namespace) -> Any:
         )
 
 
-def _subjects(arguments: argparse.Namespace, folder: Path) -> list[Subject]:
-    """Raises Usage and TopologyError."""
-    from socklab import load, peers, terminal, topology
-    from socklab.guest import Guest
+def _own(arguments: argparse.Namespace, folder: Path) -> Subject | None:
+    """The server that the user brings, if there is one. Raises Usage and LabError."""
+    from socklab import check, load, peers
+    from socklab.guest import Guest, Limits
     from socklab.load import Subject, plain
-    from socklab.topology import Topology
+
+    if arguments.address is not None and (arguments.program or arguments.image):
+        raise Usage("either --address of a server that runs already, or what starts one")
+    if arguments.address is None and not arguments.program and not arguments.image:
+        return None
+    if (arguments.address or arguments.image) and (arguments.peers or arguments.services):
+        raise Usage("--image and --address are measured alone: peers and services live elsewhere")
+    at = check.resolve(arguments.address) if arguments.address else None
+    if at and not check.is_local(at[0]):
+        raise Usage(f"{at[0]} is another machine: load is put on servers of this machine only")
+    # Compose has no word for "as much as there is".
+    limits = Limits(16 << 30, 10_000, 100_000) if arguments.image else peers.UNLIMITED
+    guest = Guest(Path.cwd(), limits=limits, at=at)
+    order = check.Order(
+        contract=CONTRACTS[arguments.contract],
+        guest=guest,
+        command=tuple(arguments.program),
+        port=at[1] if at else None,
+    )
+    if arguments.image:
+        order = order.in_image(arguments.image, folder)
+    lab_file = order.topology
+    return Subject(
+        "yours", lab_file, lab_file.service(order.model), load.SPEECH.get(arguments.contract, plain)
+    )
+
+
+def _subjects(arguments: argparse.Namespace, folder: Path) -> list[Subject]:
+    """Servers of the compose file, and peers. Raises Usage and TopologyError."""
+    from socklab import load, peers, terminal, topology
 
     contract = CONTRACTS[arguments.contract]
     subjects: list[Subject] = []
-    services = arguments.services or (() if arguments.program else OURS[contract.name])
+    brought = arguments.program or arguments.image or arguments.address
+    services = arguments.services or (() if brought else OURS[contract.name])
     if services:
         lab_file = topology.read(compose_of(arguments))
         for name in services:
@@ -250,15 +290,6 @@ def _subjects(arguments: argparse.Namespace, folder: Path) -> list[Subject]:
                     f"{name} is a server of the contract {subject.service.contract}, not of {contract.name}"
                 )
             subjects.append(subject)
-    if arguments.program:
-        own = Topology.of_guest(
-            contract,
-            tuple(arguments.program),
-            Guest(Path.cwd(), limits=peers.UNLIMITED),
-            contract.port,
-            "yours",
-        )
-        subjects.append(Subject("yours", own, own.service("yours"), load.SPEECH.get(contract.name, plain)))
     for peer in peers.PEERS if arguments.peers else ():
         if peer.contract == contract.name:
             try:
