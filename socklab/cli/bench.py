@@ -6,6 +6,7 @@ import argparse
 import itertools
 import json
 import re
+import resource
 import sys
 import tempfile
 from pathlib import Path
@@ -256,8 +257,9 @@ def _own(arguments: argparse.Namespace, folder: Path) -> Subject | None:
     at = check.resolve(arguments.address) if arguments.address else None
     if at and not check.is_local(at[0]):
         raise Usage(f"{at[0]} is another machine: load is put on servers of this machine only")
-    # Compose has no word for "as much as there is".
-    limits = Limits(16 << 30, 10_000, 100_000) if arguments.image else peers.UNLIMITED
+    # Compose has no word for "as much as there is", and no engine gives more descriptors than it may have.
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    limits = Limits(16 << 30, 10_000, most) if arguments.image else peers.UNLIMITED
     guest = Guest(Path.cwd(), limits=limits, at=at)
     order = check.Order(
         contract=CONTRACTS[arguments.contract],
