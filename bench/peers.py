@@ -1,7 +1,8 @@
 """Our servers beside those of others, in one run: the tables and the plot of docs/bench.md.
 
 python -m bench peers            all of it, some 25 minutes; peers that are not installed are skipped by name
-python -m bench peers --short    what CI does: the least that shows the ratios, left in runs/ratios.json
+python -m bench peers --short    what CI does: the least that shows the ratios, beside those that bench/ratios.json keeps
+python -m bench peers --short --keep    the same, and keeps them
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import json
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from socklab import bench, peers, player, topology
 from socklab.load import Load, Subject, of_service
 
 PICTURES = ROOT / "docs" / "pictures"
-RATIOS = ROOT / "runs" / "ratios.json"
+KEPT = ROOT / "bench" / "ratios.json"
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,23 @@ async def _measured(parts: Sequence[Part], rounds: int, short: bool) -> None:
     finally:
         await backend.close()
     if short:
-        RATIOS.parent.mkdir(exist_ok=True)
-        RATIOS.write_text(json.dumps(kept, indent=1) + "\n")
-        print(f"\nleft in {RATIOS.relative_to(ROOT)}")
+        print("", *_beside(kept), sep="\n")
+    if "--keep" in sys.argv:
+        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+
+
+def _beside(now: Sequence[dict[str, object]]) -> Iterator[str]:
+    """These ratios beside those that were kept: for a reader to judge, since a busy machine moves them by a third."""
+    before = json.loads(KEPT.read_text()) if KEPT.exists() else []
+    for each in now:
+        name = f"{each['service']}, {each['load']}, to {each['best peer']}"
+        told = [f"carried ×{each['carried']}, processor time ×{each['processor time']}"]
+        told += [
+            f"(kept: ×{old['carried']}, ×{old['processor time']})"
+            for old in before
+            if all(old[key] == each[key] for key in ("service", "load", "best peer"))
+        ]
+        yield f"{name}: {' '.join(told)}"
 
 
 def _subjects(part: Part, folder: Path, told: set[str]) -> list[Subject]:
