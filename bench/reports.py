@@ -23,7 +23,7 @@ clients: [alice, bob, carol, dave]
 steps:
   - connect: everyone
   - repeat:
-      times: 850
+      times: 900
       steps:
         - send: {alice: "line {round}."}
         - expect: {everyone: "line {round}."}

@@ -1,13 +1,15 @@
 """The live page under way: how long until an event is with twenty viewers, and what they cost the play. `python -m bench viewers`.
 
 The viewers are connections as browsers make them, read by this process; the server of pages plays in another. An event's own time and
-a viewer's are of the same clock (CLOCK_MONOTONIC). Plays with twenty viewers, with none, and without the page take turns.
+a viewer's are of the same clock (CLOCK_MONOTONIC). Plays with twenty viewers, with none, and without the page take turns. What the
+viewers cost is told also as CPU time of the process that plays: that is the same on a busy machine.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import selectors
 import socket
@@ -77,15 +79,20 @@ class Serving:
         connection.close()
         return answer
 
-    def play(self, label: str, viewers: int) -> tuple[float, list[float]]:
-        """Seconds of the rounds, and for each event and viewer the seconds until it was there."""
-        before = set(self.runs.glob("*"))
+    def play(self, label: str, viewers: int) -> tuple[float, float, list[float]]:
+        """Seconds of the rounds, CPU seconds of the whole play, and for each event and viewer the seconds until it was there."""
+        before, spent = set(self.runs.glob("*")), self._spent()
         play = self.ask("POST", "/plays", {"scenario": self.scenarios[label]})["id"]
         seen = _watch(self.port, play, viewers)
         while not _ended(self.runs, before):
             time.sleep(0.05)
         (folder,) = set(self.runs.glob("*")) - before
-        return _rounds(folder), _latencies(folder, seen)
+        return _rounds(folder), self._spent() - spent, _latencies(folder, seen)
+
+    def _spent(self) -> float:
+        """CPU seconds of the process that plays and serves (proc(5), "stat": utime, stime)."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         self.process.terminate()
@@ -167,15 +174,17 @@ def main() -> None:
         (folder / "paced.scenario.yaml").write_text(PACED)
         serving = Serving(folder)
         try:
-            watched, unwatched, alone, flood, paced = [], [], [], [], []
+            watched, unwatched, alone, costs, flood, paced = [], [], [], [], [], []
             for _ in range(PAIRS):
-                seconds, latencies = serving.play("busy", VIEWERS)
+                seconds, with_viewers, latencies = serving.play("busy", VIEWERS)
                 watched.append(seconds)
                 flood += latencies
-                unwatched.append(serving.play("busy", 0)[0])
+                seconds, without, _ = serving.play("busy", 0)
+                unwatched.append(seconds)
+                costs.append(with_viewers / without)
                 alone.append(_alone(folder))
             for _ in range(2):
-                paced += serving.play("paced", VIEWERS)[1]
+                paced += serving.play("paced", VIEWERS)[2]
         finally:
             serving.close()
     for what, late in (
@@ -186,6 +195,9 @@ def main() -> None:
         print(
             f"an event is with {VIEWERS} viewers, {what}, after   median {median:.0f}, p99 {most:.0f}, longest {longest:.0f} ms   goal ≤ 100 ms"
         )
+    print(
+        f"CPU time of the process that plays, with {VIEWERS} viewers beside none   ×{statistics.median(costs):.2f} ({min(costs):.2f}–{max(costs):.2f})"
+    )
     for what, times in ((f"{VIEWERS} viewers", watched), ("no viewer", unwatched)):
         ratios = [a / b for a, b in zip(times, alone, strict=True)]
         print(
