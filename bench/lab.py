@@ -181,7 +181,7 @@ def _beside(name: str, pairs: Sequence[tuple[Ours, tuple[float, float]]]) -> Non
     up, down = zip(*(theirs for _, theirs in pairs), strict=True)
     row(f"  {name}, as many", f"{spread(up, 1, 's')}, gone {statistics.median(down):.1f} s", "–")
     row(f"  netns beside {name}", ratio(made, up), GOALS[name])
-    row("    with agents; gone again", f"{ratio(ready, up)}; {ratio(gone, down)}", "")
+    row("    with agents; gone again", f"{ratio(ready, up)}; {ratio(gone, down)}", "–")
 
 
 if __name__ == "__main__":

@@ -93,14 +93,14 @@ def calls(game: Game, first: int) -> int:
 
 
 def test_an_event_costs_no_more_than_at_the_beginning() -> None:
-    """Within one part in a hundred: buffers are written now and then."""
+    """Within one part in twenty: buffers are written now and then, and garbage is collected."""
     game = Game(kept=100)
     early = calls(game, 1)
     for number in range(1 + QUARTER, 1 + 3 * QUARTER):
         game.round(number)
     late = calls(game, 1 + 3 * QUARTER)
 
-    assert late <= early * 1.01
+    assert late <= early * 1.05
     game.end()
     assert again(game.history) == (Verdict.PASS, 0, "")
 
