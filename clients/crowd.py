@@ -26,6 +26,7 @@ There are two ways to say it:
 - with a window: never more than so many lines ahead of the slowest receiver. That finds the most that a server can do.
 - at a rate: each line has its time, whatever came of those before it, and its latency counts from that time, not from when it
   could at last be sent. So a server that stops for a second shows it in a thousand lines, not in one ("coordinated omission").
+  `unsaid` are those whose time came and that found no room even two seconds after the end: their latencies are missing.
 
 Between its loads a crowd does not read. Resource handling: "close", another "open", or the end of the agent closes its sockets.
 """
@@ -56,9 +57,18 @@ FIRST = re.compile(rb"~([0-9a-f]{4})\.x([0-9]{7})~")
 WORD = re.compile(rb"[0-9A-Za-z]+")
 SPIN_S = 0.002  # before a line's time, we do not sleep: epoll(7) counts in milliseconds
 AGAIN_S = 0.5  # over UDP, or before a server has taken everybody in: then the first lines are said again
-AHEAD, KEPT = 2000, 1 << 20  # lines, and bytes, that senders are ahead of the slowest receiver
+WINDOW = (
+    2000,
+    1 << 20,
+)  # lines, and bytes, that senders are ahead of the slowest receiver: no more than a server has to keep for it
+WINDOW_OF_DATAGRAMS = (
+    200,
+    1 << 17,
+)  # the same; for what fits into its buffer, where nobody has raised net.core.rmem_max
 STILL_S = 2.0  # nothing has come for so long: what is missing is lost
-LOST_S = 0.2  # after this a sender of datagrams no longer waits for those that are missing
+LOST_S = (
+    0.2  # the same where later ones have come; and from then on a sender of datagrams no longer waits for it
+)
 DATAGRAMS = 64  # of one socket, before others have their turn
 SENT_AT_ONCE = 1 << 16  # bytes of one send()
 PATTERN = 1 << 16  # bytes of the ring that an echo server gets
@@ -675,6 +685,7 @@ class FanOut:
 
     grain = 8  # a sender waits until it may say so much of its window (a part of it): fewer, longer sends
     newline = "\n"
+    ahead = WINDOW
 
     def __init__(self, crowd, members, senders, message):
         self.crowd = crowd
@@ -684,10 +695,9 @@ class FanOut:
         self.ramp = number_of(message, "ramp", 0.2)
         self.limit = number_of(message, "limit", 10.0)
         self.rate = number_of(message, "rate", 0.0)  # lines a second, of all senders together
-        self.size = whole(message, "size", HEAD, 60_000, 63)
-        # Lines, of all senders together: not more bytes than a server has to keep for one who is slow; one each, at least.
-        ahead = min(AHEAD, KEPT // self.size)
-        self.window = max(senders, whole(message, "window", 1, 1 << 30, ahead))
+        self.size, (lines, kept) = whole(message, "size", HEAD, 60_000, 63), self.ahead
+        # Lines, of all senders together; one each, at least.
+        self.window = max(senders, whole(message, "window", 1, 1 << 30, min(lines, kept // self.size)))
         self.times = Times() if self.rate else None
         self.late = 0.0  # seconds that a line was said after its time, at most; without what the server is to blame for
         self.given = 0  # lines whose time has come
@@ -824,11 +834,13 @@ class FanOut:
                 after, usage = (t, self.delivered()), busy(usage, os.times(), t - before[0])
             if after is None:
                 self.say(t)
-            elif self.all_heard() or t - self.last > STILL_S:
+            elif (self.all_said(t - last) and self.all_heard(t)) or t - self.last > STILL_S:
                 break
+            elif self.rate and t - last < STILL_S:
+                self.say(last)  # what was due by then and found no room
             else:
                 self.finish_lines()
-            self.hear(self.next_time(t, last if after is None else t + STILL_S))
+            self.hear(self.next_time(t, last) if after is None else t + STILL_S)
             if t > slice_ends:
                 if not self.is_anyone_there():
                     first, last = min(first, t), min(last, t)
@@ -995,9 +1007,34 @@ class FanOut:
     def delivered(self):
         return sum(self.heard_by(member) for member in self.receivers)
 
-    def all_heard(self):
+    def all_said(self, over):
+        """Whether no line is begun, and so many seconds after the time none is owed for which we would still wait."""
         begun = any(member.sent % self.script.say_size for member in self.senders if not member.gone)
-        return not begun and self.least() >= self.said()
+        return not begun and (over > STILL_S or not self.unsaid())
+
+    def unsaid(self):
+        """Lines whose time has come and that found no room, of senders who are there."""
+        size, senders = self.script.say_size, len(self.senders)
+        ends = ((self.given - number + senders - 1) // senders for number in range(senders))
+        return sum(
+            max(0, end - member.sent // size)
+            for end, member in zip(ends, self.senders, strict=True)
+            if not member.gone
+        )
+
+    def all_heard(self, t):
+        """Whether all lines have come; or, for a moment, nothing but what is behind those that are missing."""
+        said, left = self.said(), [member for member in self.receivers if not member.gone]
+        if all(self.heard_by(member) >= said for member in left):
+            return True
+        return t - self.last > LOST_S and all(self.passed_by(member) >= said for member in left)
+
+    def passed_by(self, member):
+        """Lines that a receiver has heard or that others have overtaken."""
+        if member.own is not None:
+            return sum(member.own.numbers.next)
+        is_behind = member.at < self.stream.base + len(self.stream.data)
+        return 0 if is_behind else sum(self.stream.checker.numbers.next)
 
     def gone(self):
         return dict(collections.Counter(m.gone for m in (*self.senders, *self.receivers) if m.gone))
@@ -1018,6 +1055,7 @@ class FanOut:
             "seconds": after[0] - before[0],
             "delivered": after[1] - before[1],
             "said": said,
+            "unsaid": self.unsaid(),
             "heard": self.delivered(),
             "lost": sum(lost.values()),
             **{what: counts[what] for what in WRONG},
@@ -1036,6 +1074,7 @@ class DatagramFanOut(FanOut):
 
     grain = 2
     newline = ""
+    ahead = WINDOW_OF_DATAGRAMS
 
     def __init__(self, crowd, members, senders, message):
         super().__init__(crowd, members, senders, message)
@@ -1056,9 +1095,6 @@ class DatagramFanOut(FanOut):
     def least(self):
         """Lines before the next one that somebody waits for."""
         return max(self.given_up, min([m.lines for m in self.receivers if not m.gone], default=0))
-
-    def all_heard(self):
-        return all(m.lines >= self.said() for m in self.receivers if not m.gone)
 
     def send(self, number, member, end):
         ring, size = memoryview(self.script.said[number]), self.script.say_size
@@ -1158,7 +1194,7 @@ class Echo:
             for fd, _ in self.crowd.wait(until):
                 member = self.crowd.by_fd[fd]
                 hear(member)
-                if after is None and not self.rate:
+                if after is None or (self.rate and t - last < STILL_S):
                     self.top_up(member)
             if t > slice_ends:
                 if self.datagrams and t - checked > LOST_S and after is None and not self.rate:
@@ -1180,6 +1216,7 @@ class Echo:
             "seconds": after[0] - before[0],
             "delivered": after[1] - before[1],
             "said": sum(member.sent // self.size for member in self.members),
+            "unsaid": sum(member.lines - member.sent // self.size for member in left) if self.rate else 0,
             "heard": self.heard(),
             "lost": lost,
             **{what: self.counts[what] for what in WRONG},

@@ -23,8 +23,6 @@ from socklab.history import to_wire
 from socklab.servers import NotReady, Server
 from socklab.topology import Service, Topology
 
-WINDOW = {"tcp": 2000, "udp": 200}
-"""Lines that senders may be ahead of the slowest receiver; datagrams must fit into its buffer."""
 JOIN_LIMIT = 60.0  # seconds for a crowd to connect
 AT_ONCE = 256  # clients that connect at once
 UNKNOWN = 5  # the same where the backlog is not known: that of socketserver
@@ -333,7 +331,7 @@ class _Measurement:
             case _:
                 # The newline is the text's, as a line is counted; a datagram has none.
                 size = load.size - (self.protocol == "tcp" and not self.speech.say)
-                told |= {"senders": load.senders, "size": size, "window": WINDOW[self.protocol]}
+                told |= {"senders": load.senders, "size": size}
                 told |= self.speech.around()
         return await crowd.ask(load.kind, **told)
 
