@@ -3,6 +3,7 @@
 python -m bench            all of them
 python -m bench step agent only these
 python -m bench docker     those of Docker
+python -m bench swarm      two engines as a swarm (root)
 """
 
 from __future__ import annotations
@@ -186,6 +187,12 @@ def reports() -> None:
     bench_reports.main()
 
 
+def swarm() -> None:
+    from bench import swarm as bench_swarm
+
+    bench_swarm.main()
+
+
 BENCHES: dict[str, Callable[[], None]] = {
     "start": start,
     "agent": agent,
@@ -197,11 +204,13 @@ BENCHES: dict[str, Callable[[], None]] = {
     "reports": reports,
     "viewers": viewers,
     "docker": docker,
+    "swarm": swarm,
 }
+NEED_AN_ENGINE = ("docker", "swarm")
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [name for name in BENCHES if name != "docker"]  # that one needs an engine
+    wanted = sys.argv[1:] or [name for name in BENCHES if name not in NEED_AN_ENGINE]
     for name in wanted:
         if name not in BENCHES:
             sys.exit(f'no figure "{name}"; there are: {", ".join(BENCHES)}')
