@@ -3,6 +3,7 @@
 python -m bench            all of them
 python -m bench step agent only these
 python -m bench docker     those of Docker
+python -m bench swarm      two engines as a swarm (root)
 """
 
 from __future__ import annotations
@@ -99,9 +100,10 @@ BENCHES: dict[str, Callable[[], None]] = {
     "reports": module("reports"),
     "viewers": module("viewers"),
     "docker": module("docker"),
+    "swarm": module("swarm"),
     "peers": module("peers"),
 }
-APART = ("docker", "peers")
+APART = ("docker", "swarm", "peers")
 """What needs an engine, or takes long."""
 
 

@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CONTAINERS = (
+    *("Dockerfile", ".dockerignore", "docker-compose.yml", "docker-stack.yml"),
+    *("services", "clients", "socklab", "scenarios"),
+)
+"""What of the project the lab in containers needs."""
 
 
 def docker(*words: str, limit: float = 100, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -21,3 +30,12 @@ def need_engine() -> None:
     except (FileNotFoundError, subprocess.CalledProcessError) as exc:
         said = (getattr(exc, "stderr", "") or str(exc)).strip().splitlines()
         pytest.skip(f"no Docker engine with Compose and the base image: {said[-1] if said else exc}")
+
+
+def copy_project(folder: Path) -> None:
+    """What the lab in containers needs, in a folder of its own."""
+    for name in IN_CONTAINERS:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, folder / name)

@@ -5,17 +5,14 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docker_engine import docker, need_engine
+from tests.docker_engine import copy_project, docker, need_engine
 
-ROOT = Path(__file__).resolve().parent.parent
-NEEDED = ("Dockerfile", ".dockerignore", "docker-compose.yml", "services", "clients", "socklab", "scenarios")
 PROJECT = f"socklab-test-{os.getpid()}"
 NOBODY = 65534
 TOKEN = "for-the-tests"
@@ -38,12 +35,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The project in a folder of its own that belongs to somebody else, with the lab up and its first plays done."""
     need_engine()
     folder = tmp_path_factory.mktemp("clone")
-    for name in NEEDED:
-        source = ROOT / name
-        if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, folder / name)
+    copy_project(folder)
     if os.geteuid() == 0:
         for path in [folder, *folder.rglob("*")]:
             os.chown(path, NOBODY, NOBODY)
