@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from bench.__main__ import ROOT, row
+from bench.figures import ROOT, row
 
 AHEAD = 12_345  # seconds
 OURS, THEIRS = "10.123.45.1", "10.123.45.2"
