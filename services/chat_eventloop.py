@@ -296,8 +296,8 @@ def watch(room, client, events):
 def hear(room, client):
     """Read what a client says; its lines are sent at the end of the turn."""
     try:
-        # Half a line, or a thousand. recv() would ask for CHUNK bytes of new memory, whatever comes, and give
-        # them back: for so many, that takes ten times as long as the call itself.
+        # Half a line, or a thousand. recv() would take CHUNK bytes of new memory, whatever comes: for so many it
+        # asks the kernel and gives them back, three more system calls for each read.
         size = client.connection.recv_into(room.buffer)
     except BlockingIOError:
         return
