@@ -57,18 +57,11 @@ FIRST = re.compile(rb"~([0-9a-f]{4})\.x([0-9]{7})~")
 WORD = re.compile(rb"[0-9A-Za-z]+")
 SPIN_S = 0.002  # before a line's time, we do not sleep: epoll(7) counts in milliseconds
 AGAIN_S = 0.5  # over UDP, or before a server has taken everybody in: then the first lines are said again
-WINDOW = (
-    2000,
-    1 << 20,
-)  # lines, and bytes, that senders are ahead of the slowest receiver: no more than a server has to keep for it
-WINDOW_OF_DATAGRAMS = (
-    200,
-    1 << 17,
-)  # the same; for what fits into its buffer, where nobody has raised net.core.rmem_max
+# Lines, and bytes, that senders are ahead of the slowest receiver: no more than a server has to keep for it; and in
+# datagrams no more than fits into its buffer, where nobody has raised net.core.rmem_max.
+WINDOW, WINDOW_OF_DATAGRAMS = (2000, 1 << 20), (200, 1 << 17)
 STILL_S = 2.0  # nothing has come for so long: what is missing is lost
-LOST_S = (
-    0.2  # the same where later ones have come; and from then on a sender of datagrams no longer waits for it
-)
+LOST_S = 0.2  # the same where later ones have come; and a sender of datagrams goes on without it
 DATAGRAMS = 64  # of one socket, before others have their turn
 SENT_AT_ONCE = 1 << 16  # bytes of one send()
 PATTERN = 1 << 16  # bytes of the ring that an echo server gets
@@ -1164,7 +1157,7 @@ class Echo:
         self.counts = collections.Counter()
         self.example = ""
         self.last = self.began = now()
-        block = b"".join(b"%07d." % number for number in range(PATTERN // 8))
+        block = b"".join(b"%07x." % number for number in range(PATTERN // 8))
         self.pattern = memoryview(block * (2 + SCRATCH // PATTERN))
         self.index = {member.fd: place for place, member in enumerate(members)}
         self.numbers = Numbers(len(members), 10**8)  # of the datagrams that come back
@@ -1303,7 +1296,8 @@ class Echo:
         place = min(next(wrong, size), max(0, member.sent - member.at))
         came = bytes(self.crowd.scratch[place : min(size, place + 16)])
         owed = bytes(self.pattern[at + place : at + min(place + 16, member.sent - member.at)])
-        self.example = f"client {member.number} heard {came!r} at byte {member.at + place}, not {owed!r}"
+        instead = f"not {owed!r}" if owed else "which it had not said"
+        self.example = f"client {member.number} heard {came!r} at byte {member.at + place}, {instead}"
 
     def came(self, member, number, following):
         """Messages from a number on, up to before another."""
@@ -1316,7 +1310,7 @@ class Echo:
                     self.times.add(t - due)
 
     def datagram(self, member, number):
-        return (b"~%08x.%08d~" % (member.number, number)).ljust(self.size, b".")
+        return (b"~%08x.%08d~" % (member.number, number)).ljust(self.size, b"x")
 
     def hear_datagrams(self, member):
         who = self.index[member.fd]

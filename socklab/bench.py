@@ -103,7 +103,8 @@ def tables(rows: Sequence[Row]) -> Iterator[str]:
 
 def best_peer(rows: Iterable[Row]) -> Row | None:
     peers = [row for row in rows if row.subject.peer and not row.cannot]
-    return max(peers, key=lambda row: row.of("per_second"), default=None)
+    best = max(peers, key=lambda row: row.of("per_second"), default=None)
+    return best if best and best.of("per_second") else None
 
 
 def _table(load: Load, rows: Sequence[Row]) -> Iterator[str]:
@@ -135,12 +136,13 @@ def _table(load: Load, rows: Sequence[Row]) -> Iterator[str]:
         if not idle:
             cell += [f"{row.of('processor'):.3g}" if row.known("processor") else "–", f"{row.of('busy'):.0%}"]
         cells.append(tuple(cell))
-    widths = len(cells[0])
-    yield from columns([row for row in cells if len(row) == widths])
+    yield from columns(cells)
     for row in rows:
         if (left := int(row.of("descriptors"))) > 0 and not row.cannot:
             yield f"  {row.subject.name}: {left:,} descriptors more than before when the clients had gone"
-        if row.wrong:
+        if unsaid := int(row.of("unsaid")):
+            yield f"  {row.subject.name}: did not take {unsaid:,} messages that were due; they are in no latency"
+        if row.wrong and not row.cannot:
             yield f"  {row.subject.name}: {'; '.join(row.wrong)}"
     if (
         load.rate

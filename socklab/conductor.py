@@ -1130,7 +1130,7 @@ class Play:
             **({"in_flight": load.in_flight} if kind == "echo" else {"senders": load.senders}),
         )
         if reply["ok"]:
-            found = wrong([reply])
+            found = wrong([reply], self.service.protocol)
             listening = client.of - (load.senders if kind == "fan-out" else 0)
             if reply["receivers"] < listening and not reply["gone"]:
                 found.append(f"{listening - reply['receivers']:,} of them had gone before")

@@ -160,10 +160,12 @@ class Measured:
     """The share of its processor that the busiest generator took."""
     late: float = 0.0
     """How much later than due the generator said a message, at most."""
+    unsaid: int = 0
+    """Messages that were due and that the server did not take, not even after the end: they are in no latency."""
     wrong: tuple[str, ...] = ()
     """What was not delivered as it ought to be."""
     cannot: str = ""
-    """Why there are no figures."""
+    """Why there are no figures; where that is the server's fault, it stands in `wrong`, too."""
 
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
@@ -190,7 +192,7 @@ async def measure(subject: Subject, load: Load, backend: Backend, pin: bool = Tr
             await _pin(server, crowds)
         return await _Measurement(subject, load, lab, server, crowds).run()
     except NotReady as exc:
-        return Measured(subject=subject.name, load=load, cannot=str(exc))
+        return Measured(subject=subject.name, load=load, cannot=str(exc), wrong=(str(exc),))
     finally:
         for crowd in crowds:
             crowd.agent.close()
@@ -277,13 +279,15 @@ class _Measurement:
         if load.kind == "idle":
             return await self._idle(before)
         spent = self._spent()
-        began = time.monotonic()
         replies = await asyncio.gather(
             *(self._load(crowd, number) for number, crowd in enumerate(self.crowds))
         )
-        lasted, spent = time.monotonic() - began, self._spent() - spent
+        spent = self._spent() - spent
         if refused := [reply for reply in replies if not reply["ok"]]:
-            return Measured(subject=self.subject.name, load=load, cannot=refused[0]["message"])
+            why = refused[0]["message"]
+            # Who has not heard the first line yet has not been heard by a server that is slow, or wrong.
+            found = (why,) if refused[0]["error"] == "unheard" else ()
+            return Measured(subject=self.subject.name, load=load, cannot=why, wrong=found)
         held = self._held()
         await asyncio.gather(*(crowd.ask("close") for crowd in self.crowds if load.kind != "churn"))
         heard = sum(reply.get("heard", reply["delivered"]) for reply in replies)
@@ -291,15 +295,16 @@ class _Measurement:
             subject=self.subject.name,
             load=load,
             per_second=sum(reply["delivered"] / reply["seconds"] for reply in replies),
-            processor=spent / heard * 1e6 if self.pid and heard else None,
+            processor=spent / heard * 1e6 if self.pid and heard and self.server.running else None,
             memory=held.memory - before.memory if held and before else None,
             descriptors=await self._left_behind(before),
             percentiles=percentiles([pair for reply in replies for pair in reply["times"]])
             if load.rate or load.kind == "churn"
             else {},
-            busy=max(reply["busy"] for reply in replies) if lasted else 0.0,
+            busy=max(reply["busy"] for reply in replies),
             late=max(reply["late_us"] for reply in replies) / 1e6,
-            wrong=tuple(wrong(replies)),
+            unsaid=sum(reply.get("unsaid", 0) for reply in replies),
+            wrong=(*wrong(replies, self.protocol), *(() if self.server.running else ("the server ended",))),
         )
 
     async def _connect(self) -> str:
@@ -326,8 +331,9 @@ class _Measurement:
                     "to": self.to,
                     "at_once": _share(load.receivers, number, count),
                 }
-                text = "x" * (load.size - 1) + "\n"
-                told |= {"hello": text, "until": text.strip()}
+                # Its number tells a client its own answer from what others say; in a short text it has no room.
+                text = "{number}".ljust(load.size + 1, "x") if load.size > 6 else "x" * max(1, load.size - 1)
+                told |= {"hello": text + "\n", "until": text}
             case _:
                 # The newline is the text's, as a line is counted; a datagram has none.
                 size = load.size - (self.protocol == "tcp" and not self.speech.say)
@@ -412,16 +418,18 @@ async def _pin(server: Server, crowds: Sequence[Crowd]) -> None:
                 os.sched_setaffinity(int(task), left)
 
 
-def wrong(replies: Sequence[dict[str, Any]]) -> list[str]:
-    """What crowds say was not as it ought to be."""
-    total = {what: sum(reply.get(what, 0) for reply in replies) for what in ("lost", "doubled", "damaged")}
+def wrong(replies: Sequence[dict[str, Any]], protocol: str) -> list[str]:
+    """What crowds say was not as it ought to be. No order is owed to datagrams."""
+    faults = ("lost", "doubled", "damaged", *(("reordered",) if protocol == "tcp" else ()))
+    total = {what: sum(reply.get(what, 0) for reply in replies) for what in faults}
     found = [f"{number:,} {what}" for what, number in total.items() if number]
     ended: dict[str, int] = {}
     for reply in replies:
         for why, number in {**reply.get("gone", {}), **reply.get("failed", {})}.items():
             ended[why] = ended.get(why, 0) + number
-    found += [f"{number:,} clients: {why}" for why, number in ended.items()]
-    if example := next((reply["example"] for reply in replies if reply.get("example")), ""):
+    ended.pop("damaged", None)  # an echo says so already
+    found += [f"{number:,} client{'s' if number > 1 else ''}: {why}" for why, number in ended.items()]
+    if found and (example := next((reply["example"] for reply in replies if reply.get("example")), "")):
         found.append(f"the first: {example}")
     return found
 

@@ -105,5 +105,16 @@ def test_nothing_imports_the_faces(path: Path) -> None:
     assert own(path) & set(FACES) == set()
 
 
+@pytest.mark.parametrize("name", ["load.py", "bench.py", "peers/__init__.py"])
+def test_a_server_under_load_knows_no_scenario_and_no_verdict(name: str) -> None:
+    found = own(ROOT / "socklab" / name)
+
+    assert (
+        found & {"scenario", "language", "matching", "judge", "verdict", "conductor", "player", "check"}
+        == set()
+    )
+    assert name == "bench.py" or "bench" not in found
+
+
 def test_only_the_plugin_knows_pytest() -> None:
     assert [p.stem for p in ROOT.glob("socklab/**/*.py") if "pytest" in imports(p)] == ["pytest_plugin"]

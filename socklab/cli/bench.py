@@ -166,6 +166,7 @@ async def _benched(arguments: argparse.Namespace) -> int:
     from socklab.backends.outside import Outside
 
     loads = list(_loads(arguments))
+    _check_files(arguments)
     with tempfile.TemporaryDirectory(prefix="socklab-bench-") as folder:
         own = _own(arguments, Path(folder))
         subjects = [*_subjects(arguments, Path(folder)), *([own] if own else [])]
@@ -197,7 +198,7 @@ async def _benched(arguments: argparse.Namespace) -> int:
     print(*bench.tables(rows), sep="\n")
     if not _kept(arguments, rows):
         return BROKEN
-    if all(row.cannot for row in rows):
+    if all(row.cannot and not row.wrong for row in rows):
         return BROKEN
     return FAILED if any(row.wrong for row in rows if not row.subject.peer) else OK
 
@@ -208,6 +209,8 @@ def _loads(arguments: argparse.Namespace) -> Any:
 
     contract, kind = arguments.contract, arguments.load
     common = {"seconds": arguments.seconds, "rate": arguments.rate, "agents": arguments.agents}
+    if arguments.in_flight > 1 and (kind != "steady" or contract in SHAPES):
+        raise Usage("--in-flight is for an echo under a steady load")
     if kind == "idle" and arguments.rate:
         raise Usage("--rate says nothing of clients who only stay")
     if kind == "churn" and CONTRACTS[contract].protocol == "udp":
@@ -232,7 +235,12 @@ def _loads(arguments: argparse.Namespace) -> Any:
         counts = _numbers(1, 1_000_000)(given)
     except argparse.ArgumentTypeError as exc:
         raise Usage(f"--clients: {exc}") from None
-    for count, size in itertools.product(counts, arguments.size):
+    sizes = arguments.size if kind != "idle" else [0]
+    if kind == "steady" and CONTRACTS[contract].protocol == "udp" and min(sizes) < 19:
+        raise Usage(f"--size {min(sizes)}: a datagram that can be told from others has 19 bytes at least")
+    if arguments.agents > min(counts):
+        raise Usage(f"--agents {arguments.agents}: {min(counts)} clients are too few for so many generators")
+    for count, size in itertools.product(counts, sizes):
         yield Load(
             kind="echo" if kind == "steady" else kind,
             receivers=count,
@@ -301,6 +309,17 @@ def _subjects(arguments: argparse.Namespace, folder: Path) -> list[Subject]:
     return subjects
 
 
+def _check_files(arguments: argparse.Namespace) -> None:
+    """Before minutes of measuring: whether their figures can be left. Raises Usage."""
+    from importlib.util import find_spec
+
+    if arguments.plot is not None and find_spec("matplotlib") is None:
+        raise Usage("--plot needs matplotlib: pip install 'socklab[plot]'")
+    for file in filter(None, (arguments.json, arguments.plot)):
+        if not file.parent.is_dir():
+            raise Usage(f"{file}: there is no folder {file.parent}")
+
+
 def _kept(arguments: argparse.Namespace, rows: Any) -> bool:
     """Leave the figures where they were asked for."""
     from socklab import bench, terminal
@@ -310,10 +329,7 @@ def _kept(arguments: argparse.Namespace, rows: Any) -> bool:
             arguments.json.write_text(json.dumps(bench.as_data(rows), indent=1) + "\n")
         if arguments.plot is not None:
             bench.plot(rows, arguments.plot)
-    except ImportError as exc:
-        terminal.error(f"--plot needs {exc.name}: pip install 'socklab[plot]'")
-        return False
-    except (OSError, ValueError) as exc:
+    except (ImportError, OSError, ValueError) as exc:
         terminal.error(f"the figures cannot be left there: {exc}")
         return False
     return True

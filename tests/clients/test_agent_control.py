@@ -37,7 +37,7 @@ def test_it_says_hello_and_takes_little_memory(agent: Agent) -> None:
         (b'{"do": "sync"}', None, '"id"'),
         (b'{"id": true, "do": "sync"}', None, '"id"'),
         (b'{"id": 7}', 7, "unknown command None"),
-        (b'{"id": 7, "do": "fly"}', 7, "known: abort, bye, close, crowd, open"),
+        (b'{"id": 7, "do": "fly"}', 7, "known: abort, bye, close, crowd, open, pin, read, send"),
         (b'{"id": 7, "do": "open"}', 7, 'open needs "client"'),
         (b'{"id": 7, "do": "open", "client": "b", "kind": "pigeon", "to": []}', 7, "known: tcp, udp, unix"),
         (b'{"id": 7, "do": "open", "client": "b", "kind": "tcp", "to": "there"}', 7, '"to" is [host, port]'),
