@@ -4,6 +4,7 @@ python -m bench            all of them
 python -m bench step agent only these
 python -m bench docker     those of Docker
 python -m bench swarm      two engines as a swarm (root)
+python -m bench scale      what each of ten thousand connections costs (root)
 """
 
 from __future__ import annotations
@@ -193,6 +194,12 @@ def swarm() -> None:
     bench_swarm.main()
 
 
+def scale() -> None:
+    from bench import scale as bench_scale
+
+    bench_scale.main()
+
+
 BENCHES: dict[str, Callable[[], None]] = {
     "start": start,
     "agent": agent,
@@ -205,12 +212,13 @@ BENCHES: dict[str, Callable[[], None]] = {
     "viewers": viewers,
     "docker": docker,
     "swarm": swarm,
+    "scale": scale,
 }
-NEED_AN_ENGINE = ("docker", "swarm")
+APART = ("docker", "swarm", "scale")  # they need an engine, or root
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or [name for name in BENCHES if name not in NEED_AN_ENGINE]
+    wanted = sys.argv[1:] or [name for name in BENCHES if name not in APART]
     for name in wanted:
         if name not in BENCHES:
             sys.exit(f'no figure "{name}"; there are: {", ".join(BENCHES)}')
