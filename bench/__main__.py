@@ -101,9 +101,10 @@ BENCHES: dict[str, Callable[[], None]] = {
     "viewers": module("viewers"),
     "docker": module("docker"),
     "swarm": module("swarm"),
+    "scale": module("scale"),
     "peers": module("peers"),
 }
-APART = ("docker", "swarm", "peers")
+APART = ("docker", "swarm", "scale", "peers")
 """What needs an engine, or takes long."""
 
 
