@@ -241,7 +241,7 @@ class Checker:
         """Go over the whole lines of data[at:]; where the first one begins that is not whole.
 
         `tell(sender, number, lines, end, wrong)` is called for each run of lines of one sender, `number` that of the first; `wrong` is
-        None or one of WRONG.
+        None, one of WRONG, or "first": one of those before the load.
         """
         script, following = self.script, self.numbers.next
         while at < len(data):
@@ -281,6 +281,8 @@ class Checker:
     def take_apart(self, line):
         """(sender, number, wrong) of a line that is not the one expected, or not decorated as the first one was."""
         script, mark = self.script, MARK.search(line)
+        if mark is None and FIRST.search(line):
+            return 0, 0, "first"  # once more; before the load began, so it does not concern it
         if mark is None or int(mark[1], 16) >= script.senders:
             self.counts["foreign"] += 1
             return 0, 0, "foreign"
@@ -372,7 +374,9 @@ class Stream:
 
     def counts_at(self, place):
         """What was wrong up to this place."""
-        return self.checker.counts - collections.Counter(what for end, what in self.wrongs if end > place)
+        return self.checker.counts - collections.Counter(
+            what for end, what in self.wrongs if end > place and what in WRONG
+        )
 
     def forget(self, place):
         """Everybody has heard it up to here."""
@@ -679,6 +683,7 @@ class FanOut:
     grain = 8  # a sender waits until it may say so much of its window (a part of it): fewer, longer sends
     newline = "\n"
     ahead = WINDOW
+    first_at_once = None  # senders that say their first line at the same time: all
 
     def __init__(self, crowd, members, senders, message):
         self.crowd = crowd
@@ -718,25 +723,28 @@ class FanOut:
     def first_lines(self):
         """Everybody has joined, and it is known how lines look, when all have heard one line of every sender."""
         script, deadline = self.script, now() + self.limit
+        missing = {member.fd: set(range(script.senders)) for member in self.receivers if not member.gone}
         unsaid = [b""] * script.senders
         attempt = 0
         while True:
             attempt += 1
-            for number in range(script.senders):
+            asked = set(sorted(set().union(*missing.values()))[: self.first_at_once])
+            for number in asked:
                 unsaid[number] += script.wrapped(number, script.first(number, attempt))
-            missing = {member.fd: set(range(script.senders)) for member in self.receivers if not member.gone}
-            again = min(now() + AGAIN_S, deadline)
-            while missing and now() < again:
-                for number, member in enumerate(self.senders):
+            again = now() + AGAIN_S
+            # As long as some come, those that do not are on their way: to say them again would but add to the queue.
+            while now() < min(again, deadline) and not all(map(asked.isdisjoint, missing.values())):
+                for number in asked:
+                    member = self.senders[number]
                     unsaid[number] = unsaid[number][self.try_to_send(member, unsaid[number]) :]
-                for fd, _ in self.crowd.wait(again):
+                for fd, _ in self.crowd.wait(min(again, deadline)):
                     member = self.crowd.by_fd[fd]
                     if (data := self.take(member)) is None:
                         missing.pop(fd, None)
-                    elif fd in missing and not self.first_heard(member, data, attempt, missing[fd]):
-                        del missing[fd]
-                        # It goes on, if slowly: to say more would only make it slower.
-                        again = min(now() + AGAIN_S, deadline)
+                    elif fd in missing and self.first_heard(member, data, missing[fd]):
+                        again = now() + AGAIN_S
+                        if not missing[fd]:
+                            del missing[fd]
                 yield
             if not missing or not self.is_anyone_there():
                 break
@@ -755,13 +763,14 @@ class FanOut:
                     script
                 )  # so that it is not taken for one of those who share what they hear
 
-    def first_heard(self, member, data, attempt, missing):
-        """`missing`: the senders of whom this member has not heard the first line; what is left of them."""
-        script, unread = self.script, member.unread
+    def first_heard(self, member, data, missing):
+        """`missing`: the senders of whom this member has not heard the first line. Whether it has heard one of them."""
+        script, unread, before = self.script, member.unread, len(missing)
         unread += data
-        for mark in list(FIRST.finditer(unread, member.at)):
+        member.at, begun = max(0, len(unread) - HEAD), member.at
+        for mark in list(FIRST.finditer(unread, begun)):
             sender, begin = int(mark[1], 16), mark.start()
-            if int(mark[2]) != attempt or sender not in missing:
+            if sender not in missing:
                 continue
             end = begin + script.size
             if around := script.heard[sender]:
@@ -770,14 +779,13 @@ class FanOut:
                 whole = newline = unread.find(b"\n", end) + 1
             if not whole:
                 member.at = begin
-                return missing
-            if unread[begin:end] == script.first(sender, attempt):
+                break
+            if unread[begin:end] == script.first(sender, int(mark[2])):
                 if not around:
                     start = unread.rfind(b"\n", 0, begin) + 1
                     script.learn(sender, bytes(unread[start:begin]), bytes(unread[end:newline]))
                 missing.discard(sender)
-        member.at = max(member.at, len(unread) - HEAD)
-        return missing
+        return len(missing) < before
 
     def take(self, member):
         """What has come for a member; None when it has ended."""
@@ -1068,6 +1076,7 @@ class DatagramFanOut(FanOut):
     grain = 2
     newline = ""
     ahead = WINDOW_OF_DATAGRAMS
+    first_at_once = 16
 
     def __init__(self, crowd, members, senders, message):
         super().__init__(crowd, members, senders, message)

@@ -27,6 +27,7 @@ JOIN_LIMIT = 60.0  # seconds for a crowd to connect
 AT_ONCE = 256  # clients that connect at once
 UNKNOWN = 5  # the same where the backlog is not known: that of socketserver
 SETTLED = 5.0  # seconds for a server to take in, or to release, all of a crowd
+FIRST_LIMIT = 30.0  # seconds for a server to bring the first line of everyone to everyone: a thousand times a thousand, it may be
 RAMP = 0.3  # seconds of a load that do not count
 _TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds in which /proc tells processor time
 _SCHEDULED = 2  # CPUCLOCK_SCHED (include/linux/posix-timers.h): what the scheduler has given to all threads, ended ones too
@@ -337,7 +338,7 @@ class _Measurement:
             case _:
                 # The newline is the text's, as a line is counted; a datagram has none.
                 size = load.size - (self.protocol == "tcp" and not self.speech.say)
-                told |= {"senders": load.senders, "size": size}
+                told |= {"senders": load.senders, "size": size, "limit": FIRST_LIMIT}
                 told |= self.speech.around()
         return await crowd.ask(load.kind, **told)
 

@@ -301,6 +301,35 @@ class Forgets(Fault):
         )
 
 
+class LosesFirstLines(Fault):
+    """Of the first attempt, as a chat does before it has taken everybody in."""
+
+    def of(self, message: bytes, receiver: int) -> list[bytes]:
+        return [] if b".x0000001~" in message else [message]
+
+
+class DoublesFirstLines(Fault):
+    def of(self, message: bytes, receiver: int) -> list[bytes]:
+        return [message] * (5 if b".x" in message else 1)
+
+
+@pytest.mark.parametrize("fault", [LosesFirstLines, DoublesFirstLines])
+@pytest.mark.parametrize("server", [Chat, Registry])
+def test_what_is_said_before_the_load_does_not_concern_it(
+    agent: Agent, server: type[Chat | Registry], fault: type[Fault]
+) -> None:
+    """What was lost is said again; more senders than may say it at once over UDP."""
+    with server(fault()) as made:
+        if server is Chat:
+            gather(agent, made.address, 40 + RECEIVERS)
+        else:
+            gather_for_registry(agent, made.address, 40, RECEIVERS)
+        answer = fan_out(agent, 40, rate=400)
+
+    assert wrong(answer) == {}
+    assert answer["heard"] == answer["said"] * RECEIVERS
+
+
 def test_a_receiver_that_is_forgotten_is_named(agent: Agent) -> None:
     """In a window nobody goes on without it; and its loss is told, with its number."""
     with Chat(Forgets()) as server:
