@@ -239,7 +239,9 @@ def _loads(arguments: argparse.Namespace) -> Any:
     if kind == "steady" and CONTRACTS[contract].protocol == "udp" and min(sizes) < 19:
         raise Usage(f"--size {min(sizes)}: a datagram that can be told from others has 19 bytes at least")
     if arguments.agents > min(counts):
-        raise Usage(f"--agents {arguments.agents}: {min(counts)} clients are too few for so many generators")
+        raise Usage(
+            f"--agents {arguments.agents}: so many generators have not one client each (--clients {min(counts)})"
+        )
     for count, size in itertools.product(counts, sizes):
         yield Load(
             kind="echo" if kind == "steady" else kind,

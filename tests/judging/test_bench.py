@@ -161,7 +161,10 @@ def test_what_a_server_of_ones_own_does_wrong_is_said(
         (("echo", "--size", "0"), "no list of numbers from 1 to"),
         (("echo", "--rate", "0"), "no number of messages a second"),
         (("echo", "--seconds", "0.01"), "no number of seconds"),
-        (("echo", "--clients", "1", "--agents", "2"), "1 clients are too few for so many generators"),
+        (
+            ("echo", "--clients", "1", "--agents", "2"),
+            "so many generators have not one client each (--clients 1)",
+        ),
         (("chat", "--agents", "2"), "one generator"),
         (("chat", "--in-flight", "2"), "--in-flight is for an echo"),
         (("echo", "--load", "idle", "--rate", "5"), "--rate says nothing of clients who only stay"),
