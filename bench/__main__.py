@@ -101,10 +101,11 @@ BENCHES: dict[str, Callable[[], None]] = {
     "viewers": module("viewers"),
     "docker": module("docker"),
     "swarm": module("swarm"),
+    "scale": module("scale"),
     "peers": module("peers"),
 }
-APART = ("docker", "swarm", "peers")
-"""What needs an engine, or takes long."""
+APART = ("docker", "swarm", "scale", "peers")
+"""What needs an engine or root, or takes long."""
 
 
 def main() -> None:
