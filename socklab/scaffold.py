@@ -49,6 +49,7 @@ _STEPS = {
 }
 _WHOLE = (
     "docker-compose.yml",
+    "docker-stack.yml",
     "Dockerfile",
     ".dockerignore",
     "README.md",

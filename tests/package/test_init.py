@@ -274,6 +274,6 @@ def test_the_whole_lab_can_be_had_to_change_it(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr
     assert played.returncode == 1, "it plays its own servers"
-    for name in ("docker-compose.yml", "Dockerfile", ".dockerignore"):
+    for name in ("docker-compose.yml", "docker-stack.yml", "Dockerfile", ".dockerignore"):
         assert (copy / name).read_text() == (ROOT / name).read_text()
     assert (copy / "socklab/inside/gate.py").is_file()
