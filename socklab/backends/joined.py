@@ -102,6 +102,7 @@ class Joined:
         self._tasks: set[asyncio.Task[None]] = set()
         self._here: list[_Joined] = []
         self._left: set[str] = set()
+        self._strangers = False
         self._came = asyncio.Event()
         self._turn = asyncio.Lock()
 
@@ -224,6 +225,7 @@ class Joined:
                         raise ValueError("no hello")
             hello = json.loads(data)
             if not hmac.compare_digest(str(hello["secret"]).encode(), self._secret.encode()):
+                self._strangers = True
                 raise ValueError("wrong secret")
             name, gate = str(hello["name"]), hello.get("gate")
             networks = tuple(str(n) for n in hello["networks"])
@@ -282,6 +284,8 @@ class Joined:
     def counted(self, nodes: Sequence[Node]) -> str:
         """Why these clients cannot all be had, and how to get them."""
         left = f" ({len(self._left)} more were here and have gone)" if self._left else ""
+        if self._strangers and not self._here:
+            left += " (somebody came with another secret than ours: docker service update --force what has an old one)"
         for networks in dict.fromkeys(n.networks for n in nodes if n.compose is None):
             wanted = sum(n.compose is None and n.networks == networks for n in nodes)
             here = sum(j.gate is None and set(networks) <= set(j.networks) for j in self._here)

@@ -389,7 +389,10 @@ def main() -> None:
             "clock": which_clock(),
         }
         if arguments.secret:
-            secret = read_secret(arguments.secret)
+            try:
+                secret = read_secret(arguments.secret)
+            except OSError as exc:
+                sys.exit(f"--secret {arguments.secret}: cannot be read: {exc.strerror}")
             dial(lambda: ([arguments.join], secret), hello, serve)
         else:
             dial(lambda: in_folder(arguments.join), hello, serve)

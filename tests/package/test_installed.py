@@ -24,7 +24,13 @@ def test_the_wheel_carries_what_a_clone_has(wheel: Path) -> None:
         there = {f"socklab/lab/{path.relative_to(ROOT)}" for path in (ROOT / folder).rglob("*.[py]*[yl]")}
         assert there
         assert there <= names
-    for name in ("docker-compose.yml", "docker-stack.yml", "Dockerfile", "scenario.schema.json", "docs/contracts.md"):
+    for name in (
+        "docker-compose.yml",
+        "docker-stack.yml",
+        "Dockerfile",
+        "scenario.schema.json",
+        "docs/contracts.md",
+    ):
         assert f"socklab/lab/{name}" in names
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests/")]
 
