@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures import ROOT, row
-from socklab import holdings
+from socklab import holdings, load
 
 CLIENTS = 10_000
 FEW = 5_000  # ports; all that there are, 28,232, take more descriptors than many machines give
@@ -84,7 +84,8 @@ class Process:
         return holdings.read(self.process.pid).memory, self.cgroup.kernel() if self.cgroup else 0
 
     def spent(self) -> float:
-        return holdings.processor_time(self.process.pid)
+        """Seconds of a processor."""
+        return load.processor_time(self.process.pid)
 
     def close(self) -> None:
         self.process.kill()
@@ -180,19 +181,11 @@ def deliveries() -> None:
     with pair("chat_eventloop") as (server, agent):
         for senders in (1, 10):
             agent.open(server, CLIENTS + senders)
-            load = {"senders": senders, "size": 64, "seconds": 2, "window": 2000}
-            measured(f"{senders}→{CLIENTS:,}, 64 B", server, agent, "fan-out", **load)
+            name = f"{senders}→{CLIENTS:,}, 64 B"
+            measured(name, server, agent, "fan-out", senders=senders, size=64, seconds=2, window=2000)
         agent.open(server, CLIENTS + 1)
-        measured(
-            f"1→{CLIENTS:,}, 64 B, 10 lines/s",
-            server,
-            agent,
-            "fan-out",
-            senders=1,
-            size=64,
-            seconds=3,
-            rate=10,
-        )
+        name = f"1→{CLIENTS:,}, 64 B, the next line when all have the last"
+        measured(name, server, agent, "fan-out", senders=1, size=64, seconds=2, window=1)
     with pair("eventloop") as (server, agent):
         agent.open(server, CLIENTS)
         measured(f"echo, {CLIENTS:,} × 64 B", server, agent, "echo", size=64, seconds=2)
@@ -208,9 +201,9 @@ def deliveries() -> None:
         )
 
 
-def measured(name: str, server: Server, agent: Agent, what: str, **load: Any) -> None:
+def measured(name: str, server: Server, agent: Agent, what: str, **how: Any) -> None:
     spent = [each.spent() for each in (agent, server)]
-    reply = agent.crowd(what, **load)
+    reply = agent.crowd(what, **how)
     assert not reply["lost"] + reply["doubled"] + reply["damaged"], reply
     each = [
         (now.spent() - was) / reply["heard"] * 1e6 for now, was in zip((agent, server), spent, strict=True)
