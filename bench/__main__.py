@@ -4,6 +4,7 @@ python -m bench            all of them
 python -m bench step agent only these
 python -m bench docker     those of Docker
 python -m bench swarm      two engines as a swarm (root)
+python -m bench scale      what each of ten thousand connections costs (root)
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ BENCHES: dict[str, Callable[[], None]] = {
     "peers": module("peers"),
 }
 APART = ("docker", "swarm", "scale", "peers")
-"""What needs an engine, or takes long."""
+"""What needs an engine or root, or takes long."""
 
 
 def main() -> None:

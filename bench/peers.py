@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import platform
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -20,6 +22,7 @@ from socklab import bench, peers, player, topology
 from socklab.load import Load, Subject, of_service
 
 PICTURES = ROOT / "docs" / "pictures"
+PAGE = ROOT / "docs" / "peers.md"
 KEPT = ROOT / "bench" / "ratios.json"
 
 
@@ -28,6 +31,7 @@ class Part:
     """One of the comparisons, with a plot of its own."""
 
     name: str
+    title: str
     contract: str
     ours: tuple[str, ...]
     loads: tuple[Load, ...]
@@ -41,30 +45,56 @@ SHAPES = ((1, 100), (10, 100), (100, 100), (1, 2000))
 LONG = (
     Part(
         "chat",
+        "Chat: as many lines as can be",
         "chat",
         ("chat-eventloop", "chat"),
         tuple(_fan_out(*shape, size) for size in (64, 1024) for shape in SHAPES),
     ),
     Part(
         "chat-latency",
+        "Chat: latencies at 100,000 deliveries a second",
         "chat",
         ("chat-eventloop", "chat"),
         tuple(_fan_out(1, 100, size, rate=1000.0, seconds=4.0) for size in (64, 1024)),
     ),
     Part(
         "echo",
+        "Echo: as many round trips as can be",
         "echo",
         ("eventloop", "threaded"),
         tuple(Load(kind="echo", receivers=number) for number in (1, 100, 1000, 10_000)),
     ),
-    Part("registry", "registry", ("udp-registry",), (_fan_out(1, 10, 64), _fan_out(1, 100, 64))),
-    Part("idle", "chat", ("chat-eventloop",), (Load(kind="idle", receivers=10_000),)),
+    Part(
+        "registry",
+        "UDP registry: as many datagrams as can be",
+        "registry",
+        ("udp-registry",),
+        (_fan_out(1, 10, 64), _fan_out(1, 100, 64)),
+    ),
+    Part(
+        "idle",
+        "Chat: clients who say nothing",
+        "chat",
+        ("chat-eventloop",),
+        (Load(kind="idle", receivers=10_000),),
+    ),
 )
 SHORT = (
-    Part("chat", "chat", ("chat-eventloop",), (_fan_out(10, 100, 64, seconds=0.5),)),
-    Part("echo", "echo", ("eventloop",), (Load(kind="echo", receivers=100, seconds=0.5),)),
-    Part("registry", "registry", ("udp-registry",), (_fan_out(1, 100, 64, seconds=0.5),)),
+    Part("chat", "Chat", "chat", ("chat-eventloop",), (_fan_out(10, 100, 64, seconds=0.5),)),
+    Part("echo", "Echo", "echo", ("eventloop",), (Load(kind="echo", receivers=100, seconds=0.5),)),
+    Part("registry", "UDP registry", "registry", ("udp-registry",), (_fan_out(1, 100, 64, seconds=0.5),)),
 )
+
+
+HEAD = """# Beside peers
+
+Made by `python -m bench peers`, in one run: each server started anew for each measurement, {rounds} rounds in turns, medians with the least and the most in brackets, over loopback; the server on one
+processor, the generator on another. {machine} [bench.md](bench.md) says what the figures mean and how they are made. Every byte that was delivered was checked."""
+
+
+def _machine() -> str:
+
+    return f"{os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}."
 
 
 def main() -> None:
@@ -73,19 +103,24 @@ def main() -> None:
 
 
 async def _measured(parts: Sequence[Part], rounds: int, short: bool) -> None:
-    backend, kept = player.backend("process"), []
+    backend, kept, page = player.backend("process"), [], [HEAD.format(rounds=rounds, machine=_machine())]
     told: set[str] = set()
     try:
         with tempfile.TemporaryDirectory(prefix="socklab-bench-") as folder:
             for part in parts:
                 subjects = _subjects(part, Path(folder), told)
                 rows = await bench.compare(subjects, part.loads, backend, rounds)
-                print(*bench.tables(rows), sep="\n", flush=True)
+                tables = list(bench.tables(rows))
+                print(*tables, sep="\n", flush=True)
                 kept += ratios(rows)
+                page += [f"## {part.title}", "```text", *tables[1:], "```"]
                 if not short and part.name != "idle":
-                    bench.plot(rows, PICTURES / f"bench-{part.name}.svg")
+                    bench.plot(rows, PICTURES / f"peers-{part.name}.svg")
+                    page.append(f"![{part.title}](pictures/peers-{part.name}.svg)")
     finally:
         await backend.close()
+    if not short:
+        PAGE.write_text("\n\n".join(page) + "\n")
     if short:
         print("", *_beside(kept), sep="\n")
     if "--keep" in sys.argv:
