@@ -79,6 +79,7 @@ LONG = (
         (Load(kind="idle", receivers=10_000),),
     ),
 )
+ROUNDS = 3
 SHORT = (
     Part("chat", "Chat", "chat", ("chat-eventloop",), (_fan_out(10, 100, 64, seconds=0.5),)),
     Part("echo", "Echo", "echo", ("eventloop",), (Load(kind="echo", receivers=100, seconds=0.5),)),
@@ -99,7 +100,7 @@ def _machine() -> str:
 
 def main() -> None:
     short = "--short" in sys.argv
-    asyncio.run(_measured(SHORT if short else LONG, 3 if short else 5, short))
+    asyncio.run(_measured(SHORT if short else LONG, ROUNDS, short))
 
 
 async def _measured(parts: Sequence[Part], rounds: int, short: bool) -> None:
