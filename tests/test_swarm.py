@@ -87,29 +87,48 @@ def until(done: Any, limit: float, what: str) -> None:
         time.sleep(0.3)  # the engine's events do not tell of all of these
 
 
-def conducted(folder: Path) -> list[dict[str, Any]]:
-    """The verdicts, once the conductor's task has ended."""
+def conducted() -> None:
+    """Wait until the conductor's newest task has ended, as it should."""
 
     def states() -> list[str]:
         return docker("service", "ps", CONDUCTOR, "--format", "{{.CurrentState}}").stdout.splitlines()
 
-    until(
-        lambda: any(s.startswith(("Complete", "Failed", "Rejected")) for s in states()), 150, "all is played"
-    )
+    ended = ("Complete", "Failed", "Rejected")
+    until(lambda: states()[0].startswith(ended) if states() else False, 150, "all is played")
     said = docker("service", "logs", "--raw", CONDUCTOR, check=False)
     assert states()[0].startswith("Complete"), said.stdout[-3000:] + said.stderr[-1000:]
-    results: list[dict[str, Any]] = json.loads((folder / "runs" / "latest.json").read_text())
-    return results
 
 
 @pytest.mark.timeout(600)
 def test_the_same_lab_plays_as_a_stack(clone: Path) -> None:
     """Clients are there before the first play, servers are found when they are healthy, and nothing fails."""
-    results = conducted(clone)
+    conducted()
 
+    results = json.loads((clone / "runs" / "latest.json").read_text())
     assert [(r["label"], r["reason"]) for r in results if r["verdict"] not in ("pass", "skip")] == []
     assert sum(r["verdict"] == "pass" for r in results) >= 25
     assert any("two-segments" in r["label"] and r["verdict"] == "pass" for r in results)
+
+
+@pytest.mark.timeout(300)
+def test_agents_of_several_clients_add_up_to_a_load(clone: Path) -> None:
+    """The conductor conducts again, something else: `docs/swarm.md` promises that."""
+    load = "bench echo eventloop --on joined --no-pin --load idle --clients 300 --agents 3 --rounds 1"
+    docker(
+        "service",
+        "update",
+        "--quiet",
+        "--detach",
+        "--force",
+        "--args",
+        f"{load} --json runs/load.json",
+        CONDUCTOR,
+    )
+    until(lambda: (clone / "runs" / "load.json").exists(), 100, "the load was carried")
+    conducted()
+
+    (row,) = json.loads((clone / "runs" / "load.json").read_text())
+    assert (row["subject"], row["median"], row["rounds"][0]["wrong"]) == ("eventloop", 300, [])
 
 
 @pytest.mark.timeout(100)
