@@ -110,11 +110,14 @@ async def _measured(parts: Sequence[Part], rounds: int, short: bool) -> None:
         with tempfile.TemporaryDirectory(prefix="socklab-bench-") as folder:
             for part in parts:
                 subjects = _subjects(part, Path(folder), told)
-                rows = await bench.compare(subjects, part.loads, backend, rounds)
-                tables = list(bench.tables(rows))
-                print(*tables, sep="\n", flush=True)
+                rows: list[bench.Row] = []
+                for load in part.loads:  # each is told when it is known
+                    rows += await bench.compare(subjects, [load], backend, rounds)
+                    print(*bench.tables([row for row in rows if row.load == load]), sep="\n", flush=True)
                 kept += ratios(rows)
-                page += [f"## {part.title}", "```text", *tables[1:], "```"]
+                page.append(
+                    "\n".join([f"## {part.title}\n", "```text", *list(bench.tables(rows))[1:], "```"])
+                )
                 if not short and part.name != "idle":
                     bench.plot(rows, PICTURES / f"peers-{part.name}.svg")
                     page.append(f"![{part.title}](pictures/peers-{part.name}.svg)")
