@@ -19,7 +19,13 @@ from tests.docker_engine import copy_project, docker, need_engine
 STACK = f"socklab-test-{os.getpid()}"
 CONDUCTOR = f"{STACK}_conductor"
 GATEWAY = "docker_gwbridge"  # the engine makes it with its first swarm, and leaves it
-PLAYED = ("scenarios/chat", "scenarios/isolation/two-segments-one-server.yaml")
+PLAYED = tuple(
+    f"scenarios/{name}.yaml"
+    for name in (
+        *("chat/everyone-hears-a-line", "chat/a-crowd-hears-every-line", "echo/two-thousand-at-once"),
+        *("isolation/two-segments-one-server", "isolation/requests-arrive-answers-do-not"),
+    )
+)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +55,19 @@ def clone(swarm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         given("secret", "create", "socklab", "-", text=secrets.token_hex(32))
         config = yaml.safe_load(docker(*compose, *files(folder), "config").stdout)
         del config["name"]  # which `docker stack` does not take
-        config["services"]["conductor"]["command"] = ["play", "--results", "runs/latest.json", *PLAYED]
+        config["services"]["conductor"]["command"] = [
+            "play",
+            "--patience",
+            "3",
+            "--results",
+            "runs/latest.json",
+            *PLAYED,
+        ]
         given("stack", "deploy", "--resolve-image", "never", "-c", "-", STACK, text=yaml.safe_dump(config))
         yield folder
     finally:
         docker("stack", "rm", STACK, check=False)
-        until(lambda: not left(), 60, "the stack's containers and networks are gone")
+        until(lambda: not left(), 120, "the stack's containers and networks are gone")
         docker("secret", "rm", "socklab", check=False)
         images = [f"{STACK}-{name}" for name in ("services", "client", "conductor")]
         docker("rmi", "--force", *images, check=False)
@@ -94,7 +107,7 @@ def conducted() -> None:
         return docker("service", "ps", CONDUCTOR, "--format", "{{.CurrentState}}").stdout.splitlines()
 
     ended = ("Complete", "Failed", "Rejected")
-    until(lambda: states()[0].startswith(ended) if states() else False, 150, "all is played")
+    until(lambda: states()[0].startswith(ended) if states() else False, 240, "all is played")
     said = docker("service", "logs", "--raw", CONDUCTOR, check=False)
     assert states()[0].startswith("Complete"), said.stdout[-3000:] + said.stderr[-1000:]
 
@@ -106,7 +119,7 @@ def test_the_same_lab_plays_as_a_stack(clone: Path) -> None:
 
     results = json.loads((clone / "runs" / "latest.json").read_text())
     assert [(r["label"], r["reason"]) for r in results if r["verdict"] not in ("pass", "skip")] == []
-    assert sum(r["verdict"] == "pass" for r in results) >= 25
+    assert sum(r["verdict"] == "pass" for r in results) >= 6
     assert any("two-segments" in r["label"] and r["verdict"] == "pass" for r in results)
 
 
