@@ -691,6 +691,7 @@ class FanOut:
         self.speaking = {member.fd: number for number, member in enumerate(self.senders)}
         self.seconds = number_of(message, "seconds", 2.0)
         self.ramp = number_of(message, "ramp", 0.2)
+        self.messages = whole(message, "messages", 0, 1 << 40, 0)  # lines, at least, however long it takes
         self.limit = number_of(message, "limit", 10.0)
         self.rate = number_of(message, "rate", 0.0)  # lines a second, of all senders together
         self.size, (lines, kept) = whole(message, "size", HEAD, 60_000, 63), self.ahead
@@ -831,7 +832,8 @@ class FanOut:
             t = now()
             if before is None and t >= first:
                 before, usage = (t, self.delivered()), os.times()
-            elif after is None and t >= last:
+            elif after is None and t >= last and (self.said() >= self.messages or t - self.last > STILL_S):
+                last = t
                 after, usage = (t, self.delivered()), busy(usage, os.times(), t - before[0])
             if after is None:
                 self.say(t)
@@ -841,7 +843,7 @@ class FanOut:
                 self.say(last)  # what was due by then and found no room
             else:
                 self.finish_lines()
-            self.hear(self.next_time(t, last) if after is None else t + STILL_S)
+            self.hear(self.next_time(t, max(last, t + SLICE_S)) if after is None else t + STILL_S)
             if t > slice_ends:
                 if not self.is_anyone_there():
                     first, last = min(first, t), min(last, t)

@@ -1127,7 +1127,11 @@ class Play:
             ramp=0.0,
             rate=load.rate,
             limit=limit,
-            **({"in_flight": load.in_flight} if kind == "echo" else {"senders": load.senders}),
+            **(
+                {"in_flight": load.in_flight}
+                if kind == "echo"
+                else {"senders": load.senders, "messages": load.messages}
+            ),
         )
         if reply["ok"]:
             found = wrong([reply], self.service.protocol)

@@ -316,6 +316,10 @@ LOAD = Fields(
             "of all together, each message at its time (default: as many as the server carries)",
         ),
         "lasts": Field(Duration(), "how long (default 1s)"),
+        "messages": Field(
+            Number(1, 1_000_000_000, "a number of messages"),
+            "of a chat or a registry: at least so many are said, however long that takes",
+        ),
     },
     "a load",
 )

@@ -139,6 +139,8 @@ class Load:
     in_flight: int = 1
     rate: int = 0
     lasts: float = 1.0
+    messages: int = 0
+    """At least so many."""
 
     def __str__(self) -> str:
         return f"{self.size}-byte messages for {self.lasts:g}s" + (

@@ -181,7 +181,7 @@ ACCEPTED = {
     "a crowd as one": scenario_file(
         "- connect: crowd",
         "- {load: crowd, within: 5s}",
-        "- load: {crowd: {size: 1000, senders: 10, in-flight: 2, rate: 1000, lasts: 300ms}}",
+        "- load: {crowd: {size: 1000, senders: 10, in-flight: 2, rate: 1000, lasts: 300ms, messages: 10}}",
         clients="[{crowd: {of: 100}}]",
     ),
     "a matrix": scenario_file(
