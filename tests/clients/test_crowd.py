@@ -527,6 +527,21 @@ def test_who_could_not_speak_in_one_load_may_hear_in_the_next(agent: Agent) -> N
     assert wrong(answer) == {"lost": 1}
 
 
+def test_one_who_is_left_behind_costs_no_more_and_no_more(agent: Agent) -> None:
+    """At a rate nobody waits for it; more than a crowd keeps for the slowest is said. What the others hear is checked as before."""
+
+    class Withholds(Fault):
+        def of(self, message: bytes, receiver: int) -> list[bytes]:
+            return [] if receiver == 1 and b"~0000.0" in message else [message]
+
+    with Chat(Withholds()) as server:
+        gather(agent, server.address, 1 + RECEIVERS)
+        answer = fan_out(agent, senders=1, size=60_000, rate=300, seconds=1.0)
+
+    assert wrong(answer) == {"lost": answer["said"]}
+    assert answer["heard"] == answer["said"] * (RECEIVERS - 1) > 0
+
+
 # Latency.
 
 
