@@ -1136,8 +1136,10 @@ class Play:
                 found.append(f"{listening - reply['receivers']:,} of them had gone before")
             said, heard, times = reply["said"], reply["heard"], percentiles(reply["times"])
             speed = reply["delivered"] / reply["seconds"]
-        else:
+        elif reply["error"] == "unheard":
             found, said, heard, times, speed = [reply["message"]], 0, 0, {}, 0.0
+        else:
+            raise LabError(f"{client.name}: {reply['message']}")
         self._record(
             "load",
             client.name,

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from socklab import holdings
-from socklab.agents import Agent
+from socklab.agents import Agent, CommandRefused
 from socklab.backends import PROGRAMS, Backend, Lab, LabError, Network, Node
 from socklab.history import to_wire
 from socklab.servers import NotReady, Server
@@ -292,9 +292,12 @@ class _Measurement:
         if load.kind == "idle":
             return await self._idle(before)
         spent = self._spent()
-        replies = await asyncio.gather(
-            *(self._load(crowd, number) for number, crowd in enumerate(self.crowds))
-        )
+        try:
+            replies = await asyncio.gather(
+                *(self._load(crowd, number) for number, crowd in enumerate(self.crowds))
+            )
+        except CommandRefused as exc:  # more than a generator can do; what was measured before stays
+            return Measured(subject=self.subject.name, load=load, cannot=str(exc))
         spent = self._spent() - spent
         if refused := [reply for reply in replies if not reply["ok"]]:
             why = refused[0]["message"]
