@@ -13,6 +13,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -431,8 +432,9 @@ async def _pin(server: Server, crowds: Sequence[Crowd]) -> None:
     if server.program is not None and server.program.pid:
         left = [processor for processor in processors if processor not in of_crowds]
         for pid in holdings.tree(server.program.pid):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                os.sched_setaffinity(int(task), left)
+            with suppress(OSError):  # it has ended meanwhile
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    os.sched_setaffinity(int(task), left)
 
 
 def wrong(replies: Sequence[dict[str, Any]], protocol: str) -> list[str]:
