@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
 import time
 
-from bench.figures import FOUR, ROOT, SOCKLAB, play, row, spread, step, wall
+from bench.figures import FOUR, SOCKLAB, output, play, row, spread, step, wall
 
 UP = 3  # pairs
 
@@ -56,13 +55,5 @@ def up() -> None:
 
 
 def _compose(project: str, text: str | None, *words: str) -> str:
-    argv = [
-        "docker",
-        "compose",
-        *(["--project-name", project, "--file", "-"] if text is not None else []),
-        *words,
-    ]
-    done = subprocess.run(argv, cwd=ROOT, input=text, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return done.stdout
+    file = ["--project-name", project, "--file", "-"] if text is not None else []
+    return output(["docker", "compose", *file, *words], text)

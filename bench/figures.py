@@ -29,15 +29,23 @@ def ratio(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"×{statistics.median(ratios):.3f} ({min(ratios):.3f}–{max(ratios):.3f})"
 
 
-def wall(argv: list[str], runs: int) -> list[float]:
+def output(argv: Sequence[str], text: str | None = None, limit: float | None = None) -> str:
+    """What a program says on stdout, with `text` on its stdin; where it fails, the bench ends with what it said."""
+    done = subprocess.run(argv, cwd=ROOT, input=text, capture_output=True, text=True, timeout=limit)
+    if done.returncode:
+        raise SystemExit(
+            f"{' '.join(argv)} ended with {done.returncode}:\n{(done.stdout + done.stderr)[-2000:]}"
+        )
+    return done.stdout
+
+
+def wall(argv: Sequence[str], runs: int) -> list[float]:
     """Seconds of whole processes, from the shell's point of view."""
     times = []
     for _ in range(runs):
         began = time.perf_counter()
-        done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True)
+        output(argv)
         times.append(time.perf_counter() - began)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
     return times
 
 

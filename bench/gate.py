@@ -121,7 +121,3 @@ def main() -> None:
     (came, median, late), _, _, missed = asyncio.run(measure({}, captured=True))
     row("  captured: missed by the capture", f"{missed} of {packets}", "0")
     row("  captured: on the way", f"{median / 1e6:.3f} ms, p99 {late / 1e6:.3f}", "–")
-
-
-if __name__ == "__main__":
-    main()

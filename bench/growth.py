@@ -9,14 +9,13 @@ import asyncio
 import itertools
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from bench.figures import ROOT, chat_of, row
+from bench.figures import ROOT, chat_of, output, row
 
 CROWDS = ((1, 5000), (10, 1000), (50, 400), (100, 200))
 """Clients, and lines that all of them hear: about 10,000 events, but for the first."""
@@ -66,12 +65,7 @@ def measured(clients: int, lines: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bench.scenario.yaml"
         path.write_text(chat_of(clients, lines))
-        done = subprocess.run(
-            [sys.executable, "-m", "bench.growth", str(path)], cwd=ROOT, capture_output=True, text=True
-        )
-    if done.returncode:
-        raise SystemExit(f"the play of {clients} clients ended with {done.returncode}:\n{done.stderr}")
-    figures: dict[str, Any] = json.loads(done.stdout)
+        figures: dict[str, Any] = json.loads(output([sys.executable, "-m", "bench.growth", str(path)]))
     if figures["verdict"] != "pass":
         raise SystemExit(f"the play of {clients} clients came to {figures['verdict']}")
     return figures

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
-from bench.figures import ratio, row, spread
+from bench.figures import output, ratio, row, spread
 from socklab.backends import Lab, Network, Node
 from socklab.backends.netns import Netns
 
@@ -130,9 +130,7 @@ def compose() -> Peer:
     def run(*words: str) -> float:
         began = time.perf_counter()
         argv = ["docker", "compose", "--project-name", project, "--file", "-", *words]
-        done = subprocess.run(argv, input=text, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
+        output(argv, text)
         return time.perf_counter() - began
 
     def measured(count: int) -> tuple[float, float]:
@@ -182,7 +180,3 @@ def _beside(name: str, pairs: Sequence[tuple[Ours, tuple[float, float]]]) -> Non
     row(f"  {name}, as many", f"{spread(up, 1, 's')}, gone {statistics.median(down):.1f} s", "–")
     row(f"  netns beside {name}", ratio(made, up), GOALS[name])
     row("    with agents; gone again", f"{ratio(ready, up)}; {ratio(gone, down)}", "–")
-
-
-if __name__ == "__main__":
-    main()

@@ -95,7 +95,3 @@ def main() -> None:
             row(f"    {NAMES.get(what, what)}", f"{each:.1f} s = {each / whole:.0%}", "–")
     for result in sorted(results, key=lambda result: -result.seconds)[:SLOWEST]:
         row(f"    one of the longest: {result.scenario.label}"[:58], f"{result.seconds:.1f} s", "–")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Our servers beside those of others, in one run: the tables and the plot of docs/bench.md.
+"""Our servers beside those of others, in one run: the tables and plots of docs/peers.md.
 
 python -m bench peers            all of it, some 25 minutes; peers that are not installed are skipped by name
 python -m bench peers --short    what CI does: the least that shows the ratios, beside those that bench/ratios.json keeps
@@ -94,7 +94,6 @@ processor, the generator on another. {machine} [bench.md](bench.md) says what th
 
 
 def _machine() -> str:
-
     return f"{os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}."
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from bench.figures import ROOT, SOCKLAB
 from socklab.history import read
 
-ROOT = Path(__file__).resolve().parent.parent
 EVENTS = 10_000
 SCENARIO = """\
 title: Four clients in a busy room
@@ -73,7 +72,7 @@ def main() -> None:
 def _played(folder: Path) -> Path:
     (folder / "busy.scenario.yaml").write_text(SCENARIO)
     words = ["play", "--quiet", "--runs", str(folder / "runs"), "--compose", str(ROOT / "docker-compose.yml")]
-    command = [sys.executable, "-m", "socklab", *words, str(folder / "busy.scenario.yaml")]
+    command = [*SOCKLAB, *words, str(folder / "busy.scenario.yaml")]
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return max((folder / "runs").glob("*/report.html"), key=lambda path: path.stat().st_mtime).parent
 
@@ -91,7 +90,3 @@ def _first(browser: Any, run: Path) -> float:
     took = float(page.evaluate(DRAWN))
     page.close()
     return took
-
-
-if __name__ == "__main__":
-    main()

@@ -7,6 +7,7 @@ kernel's share is known for each end.
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import subprocess
@@ -79,9 +80,9 @@ class Process:
             preexec_fn=self.cgroup.enter if self.cgroup else None,
         )
 
-    def look(self) -> tuple[int, int]:
-        """Bytes of its own, and of its kernel."""
-        return holdings.read(self.process.pid).memory, self.cgroup.kernel() if self.cgroup else 0
+    def look(self) -> tuple[int, float]:
+        """Bytes of its own, and of its kernel; no number where no memory cgroup (of the first version) tells them."""
+        return holdings.read(self.process.pid).memory, self.cgroup.kernel() if self.cgroup else math.nan
 
     def spent(self) -> float:
         """Seconds of a processor."""

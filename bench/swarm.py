@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from bench.figures import ROOT, row
+from bench.figures import ROOT, output, row
 
 AHEAD = 12_345  # seconds
 OURS, THEIRS = "10.123.45.1", "10.123.45.2"
@@ -78,11 +78,7 @@ Docker = Callable[..., str]
 
 def engine(*options: str) -> Docker:
     def docker(*words: str, input: str = "", limit: float = 300) -> str:
-        argv = ["docker", *options, *words]
-        done = subprocess.run(argv, input=input, capture_output=True, text=True, timeout=limit)
-        if done.returncode:
-            raise SystemExit(f"{' '.join(argv)} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-        return done.stdout.strip()
+        return output(["docker", *options, *words], input, limit).strip()
 
     return docker
 
@@ -113,9 +109,8 @@ def main() -> None:
 def second_engine(folder: Path) -> Iterator[Docker]:
     data, socket_ = folder / "engine", folder / "docker.sock"
     refuses = folder / "resolv.conf"
-    refuses.write_text(
-        "nameserver 127.0.0.1\n"
-    )  # where nobody listens: what the engine looks up in vain fails at once
+    # Where nobody listens: what the engine looks up in vain fails at once.
+    refuses.write_text("nameserver 127.0.0.1\n")
     begin = (
         "hostname second; ip link set lo up; "
         f"mount --bind {refuses} /etc/resolv.conf; mount -t tmpfs tmpfs /run/docker; read _; "

@@ -15,15 +15,15 @@ import selectors
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from bench.figures import ROOT, SOCKLAB
+from socklab import holdings
 from socklab.history import read
 
-ROOT = Path(__file__).resolve().parent.parent
 VIEWERS = 20
 PAIRS = 11
 ROUNDS = 250
@@ -63,7 +63,7 @@ class Serving:
             str(ROOT / "docker-compose.yml"),
         ]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "socklab", *words, str(folder)],
+            [*SOCKLAB, *words, str(folder)],
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
@@ -91,8 +91,7 @@ class Serving:
 
     def _spent(self) -> float:
         """CPU seconds of the process that plays and serves (proc(5), "stat": utime, stime)."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return sum(map(int, holdings.stat(self.process.pid)[11:13])) / os.sysconf("SC_CLK_TCK")
 
     def close(self) -> None:
         self.process.terminate()
@@ -163,7 +162,7 @@ def _alone(folder: Path) -> float:
         str(ROOT / "docker-compose.yml"),
         str(folder / "busy.scenario.yaml"),
     ]
-    subprocess.run([sys.executable, "-m", "socklab", *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*SOCKLAB, *words], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     return _rounds(max(runs.glob("*"), key=lambda p: p.name))
 
 
@@ -203,7 +202,3 @@ def main() -> None:
         print(
             f"{ROUNDS} rounds of a chat with {what}, beside the same without the page   ×{statistics.median(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})   goal ≤ ×1.05"
         )
-
-
-if __name__ == "__main__":
-    main()

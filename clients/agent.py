@@ -918,7 +918,7 @@ def chunk_of(chunk, kind):
     try:
         data = chunk["text"].encode() if "text" in chunk else base64.b64decode(chunk["base64"], validate=True)
         times = chunk.get("repeat", 1)
-    except (ValueError, LookupError, AttributeError, TypeError):
+    except (TypeError, ValueError, LookupError, AttributeError):
         raise Usage('a chunk is {"text": …} or {"base64": …}, with "repeat": n if it is long') from None
     if type(times) is not int or not 0 <= len(data) * times <= LONGEST:
         raise Usage(f'"repeat" is a whole number, for {LONGEST} bytes at most; got {times!r:.80}')

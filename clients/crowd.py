@@ -49,6 +49,7 @@ SCRATCH = 1 << 18  # bytes that one recv() takes
 SLICE_S = 0.02  # of work, before the agent looks at its commands again
 RING = 4 << 20  # bytes of all rings together, about: they stay in the processor's cache
 RINGS = 256 << 20  # and at most
+KEPT = 16 << 20  # bytes of lines, for the slowest of those who hear the same
 LEAST, MOST = 64, 4096  # lines in the ring of a sender, where neither a window nor a rate needs more
 AHEAD_S = 2.0  # at a rate, a ring has the lines of so many seconds: a run of lost ones must not go round it
 HEAD = len("~0000.00000000~")  # of a line
@@ -288,8 +289,8 @@ class Checker:
             return 0, 0, "foreign"
         sender, place, begin = int(mark[1], 16), int(mark[2]), mark.start()
         end = begin + script.size
-        whole = place < script.count and line[begin:end] == script.line(sender, place)
-        if not whole or not script.is_decorated(sender, line[:begin], line[end:]):
+        is_whole = place < script.count and line[begin:end] == script.line(sender, place)
+        if not is_whole or not script.is_decorated(sender, line[:begin], line[end:]):
             return sender, 0, self.is_wrong(line, "damaged", "is damaged")
         following = self.numbers.next[sender]
         number, wrong = self.numbers.came(sender, place)
@@ -447,9 +448,8 @@ class Crowds:
         """`answer(number, **fields)` is called when a command is done."""
         self.answer = answer
         self.crowds = {}
-        self.jobs = (
-            collections.deque()
-        )  # (number, generator): it yields after a slice, and returns the fields of its answer
+        # (number, generator): it yields after a slice, and returns the fields of its answer.
+        self.jobs = collections.deque()
 
     def command(self, number, message):
         self.jobs.append((number, self.job(message)))
@@ -760,9 +760,8 @@ class FanOut:
         for member in (*self.senders, *self.receivers):
             member.start()
             if member.gone:
-                member.own = Checker(
-                    script
-                )  # so that it is not taken for one of those who share what they hear
+                # So that it is not taken for one of those who share what they hear.
+                member.own = Checker(script)
 
     def first_heard(self, member, data, missing):
         """`missing`: the senders of whom this member has not heard the first line. Whether it has heard one of them."""
@@ -775,10 +774,10 @@ class FanOut:
                 continue
             end = begin + script.size
             if around := script.heard[sender]:
-                whole = end + len(around[1]) <= len(unread)
+                is_whole = end + len(around[1]) <= len(unread)
             else:
-                whole = newline = unread.find(b"\n", end) + 1
-            if not whole:
+                is_whole = newline = unread.find(b"\n", end) + 1
+            if not is_whole:
                 member.at = begin
                 break
             if unread[begin:end] == script.first(sender, int(mark[2])):
@@ -849,6 +848,8 @@ class FanOut:
                     first, last = min(first, t), min(last, t)
                 yield
                 slice_ends = now() + SLICE_S
+        for member in self.senders:
+            self.watch(member, False)  # in the next load it may be one who hears
         return self.figures(before, after, usage)
 
     def due(self, sender, number, lines):
@@ -930,8 +931,14 @@ class FanOut:
             self.end(member, word(exc))
 
     def forget(self):
-        if self.sharing:
-            self.stream.forget(min([member.at for member in self.sharing]))
+        while self.sharing:
+            place = min([member.at for member in self.sharing])
+            self.stream.forget(place)
+            if self.stream.checked <= KEPT:
+                return
+            # A server leaves them behind, as it may at a rate: there is no end of what would have to be kept for them.
+            for member in [member for member in self.sharing if member.at == place]:
+                self.part(member)
 
     def hear_one(self, member):
         crowd, stream = self.crowd, self.stream
@@ -1335,7 +1342,9 @@ class Echo:
                 return
             data = bytes(self.crowd.view[:size])
             digits = data[10:18]
-            if not digits.isdigit() or data != self.datagram(member, int(digits)):
+            # One that it had not said yet would make us remember all those before it as missing.
+            is_said = digits.isdigit() and int(digits) < member.sent // self.size
+            if not is_said or data != self.datagram(member, int(digits)):
                 self.counts["damaged"] += 1
                 self.example = (
                     self.example or f"client {member.number} heard {data[:80]!r}, which it had not said"

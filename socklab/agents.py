@@ -16,6 +16,10 @@ class AgentError(LabError):
     """The agent is gone, or does not speak as agreed: the lab is broken, not the server."""
 
 
+class CommandRefused(AgentError):
+    """The agent cannot do what it is told; the message says why."""
+
+
 OnEvent = Callable[[dict[str, Any]], None]
 
 
@@ -59,7 +63,7 @@ class Agent:
             self._answers.pop(number, None)
             self._heard.pop(number, None)
         if not reply.get("ok") and reply.get("error") == "usage":
-            raise AgentError(f"{self._name} refuses {do}: {reply.get('message')}")
+            raise CommandRefused(f"{self._name} refuses {do}: {reply.get('message')}")
         return reply
 
     def close(self) -> None:

@@ -77,6 +77,7 @@ async def compare(
     backend: Backend,
     rounds: int = 3,
     pin: bool = True,
+    patience: float = 1.0,
     told: Callable[[Measured], None] = lambda _: None,
 ) -> list[Row]:
     """Measure each subject under each load, in turns. Raises LabError and TopologyError."""
@@ -87,7 +88,7 @@ async def compare(
             for subject in subjects:
                 if found[subject.name] and found[subject.name][0].cannot:
                     continue
-                measured = await measure(subject, load, backend, pin)
+                measured = await measure(subject, load, backend, pin, patience)
                 found[subject.name].append(measured)
                 told(measured)
         rows += [Row(subject, load, found[subject.name]) for subject in subjects]

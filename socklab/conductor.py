@@ -37,7 +37,7 @@ from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
 from socklab.language import FAULT_VERBS, LINK_VERBS
 from socklab.links import Change, Links
-from socklab.load import SPEECH, Crowd, percentiles, plain, wrong
+from socklab.load import Crowd, percentiles, speech_of, wrong
 from socklab.matching import DATAGRAM, LINE, STREAM, Inbox
 from socklab.scenario import ConnectOptions, Load, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
@@ -1104,7 +1104,7 @@ class Play:
         server = self.servers[options.to or "server"]
         six = self._six(options)
         to = [self._address(client, server, six), options.port or server.port]
-        greeting = SPEECH.get(server.service.contract or "", plain)(0).greeting(0)
+        greeting = speech_of(server.service.contract)(0).greeting(0)
         connected, why = await Crowd(client.agent, client.name).gather(server, to, client.of, greeting, limit)
         self._record("crowd", client.name, connected=connected, of=client.of, remote=to)
         client.open = True
@@ -1140,8 +1140,10 @@ class Play:
                 found.append(f"{listening - reply['receivers']:,} of them had gone before")
             said, heard, times = reply["said"], reply["heard"], percentiles(reply["times"])
             speed = reply["delivered"] / reply["seconds"]
-        else:
+        elif reply["error"] == "unheard":
             found, said, heard, times, speed = [reply["message"]], 0, 0, {}, 0.0
+        else:
+            raise LabError(f"{client.name}: {reply['message']}")
         self._record(
             "load",
             client.name,

@@ -14,7 +14,8 @@ What kinds there are, and what their `data` holds:
     connected   local, remote, connection (counts from 1 for each client)     refused   error, message
     sent        bytes, to, chunks: [{text|base64, repeat}]                    received  text|base64, from (UDP)
     eof, reset, error (error, message)                     what the peer or the network did to the socket
-    crowd       connected     so many clients in one program      load  said, heard (by all together), per_second, latency: {p50: s}, wrong
+    crowd       connected, of (so many were wanted), remote                   of clients in one program
+    load        said, heard (by all together), per_second, latency: {p50: s}, wrong: [text]    of what they said
     half-closed, closed, aborted, stalled, reading, set    what the scenario made the client do
     spawned     argv, pid         ready  protocol, address, port              exited    status, expected
     log         stream, text      signalled  signal, group                    servers

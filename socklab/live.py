@@ -29,9 +29,7 @@ from socklab.verdict import Result, Verdict
 
 TOGETHER = 0.03  # seconds for which events are gathered: nobody sees what is quicker
 LAST = 5.0  # seconds for the last of a play to be drawn
-KEPT = (
-    50  # plays that have ended and can still be watched from their beginning; of others there is the report
-)
+KEPT = 50  # plays that have ended and can still be watched from their beginning; others leave a report
 BY_HAND = 8  # labs that stand for somebody to play in by hand, at most
 IDLE = 600.0  # seconds after which such a lab ends when nobody looks at it
 _BEAT = 5.0  # seconds

@@ -13,11 +13,12 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from socklab import holdings
-from socklab.agents import Agent
+from socklab.agents import Agent, CommandRefused
 from socklab.backends import PROGRAMS, Backend, Lab, LabError, Network, Node
 from socklab.history import to_wire
 from socklab.servers import NotReady, Server
@@ -25,7 +26,7 @@ from socklab.topology import Service, Topology
 
 JOIN_LIMIT = 60.0  # seconds for a crowd to connect
 AT_ONCE = 256  # clients that connect at once
-UNKNOWN = 5  # the same where the backlog is not known: that of socketserver
+FEW_AT_ONCE = 5  # the same where the backlog is not known: that of socketserver
 SETTLED = 5.0  # seconds for a server to take in, or to release, all of a crowd
 FIRST_LIMIT = 30.0  # seconds for a server to bring the first line of everyone to everyone: a thousand times a thousand, it may be
 RAMP = 0.3  # seconds of a load that do not count
@@ -77,8 +78,9 @@ def registering(size: int) -> Speech:
     return Speech(hello=b"#REG", answered=True)
 
 
-SPEECH = {"registry": registering}
-"""By contract; all others are talked to as they are."""
+def speech_of(contract: str | None) -> Callable[[int], Speech]:
+    """How a server that keeps a contract is talked to."""
+    return registering if contract == "registry" else plain
 
 
 @dataclass(frozen=True)
@@ -172,10 +174,12 @@ class Measured:
         return asdict(self)
 
 
-async def measure(subject: Subject, load: Load, backend: Backend, pin: bool = True) -> Measured:
+async def measure(
+    subject: Subject, load: Load, backend: Backend, pin: bool = True, patience: float = 1.0
+) -> Measured:
     """Start the server, put it under load, end it. Raises LabError when the lab breaks, and TopologyError.
 
-    `pin`: generators on processors of their own, the server on the others, where there are several.
+    `pin`: generators on processors of their own, the server on the others, where there are several. `patience` stretches every limit.
     """
     if why := subject.cannot(load):
         return Measured(subject=subject.name, load=load, cannot=why)
@@ -184,14 +188,16 @@ async def measure(subject: Subject, load: Load, backend: Backend, pin: bool = Tr
     networks = [Network(name, subject.topology.networks[name]) for name in service.networks]
     host = Node(service.name, service.networks, service.aliases, subject.topology.path.resolve())
     lab = await backend.lab(networks, [host, *(Node(name, service.networks) for name in names)])
-    server = Server("server", service, service.name, lab, subject.topology.root, 1.0, lambda *_, **__: None)
+    server = Server(
+        "server", service, service.name, lab, subject.topology.root, patience, lambda *_, **__: None
+    )
     crowds: list[Crowd] = []
     try:
         await server.start()
         crowds = [Crowd(Agent(name, await lab.inside(name, "agent"), lambda _: None)) for name in names]
         if pin:
             await _pin(server, crowds)
-        return await _Measurement(subject, load, lab, server, crowds).run()
+        return await _Measurement(subject, load, lab, server, crowds, patience).run()
     except NotReady as exc:
         return Measured(subject=subject.name, load=load, cannot=str(exc), wrong=(str(exc),))
     finally:
@@ -243,7 +249,7 @@ async def _room(server: Server) -> int:
     if server.service.protocol == "udp" or not server.lab.reachable(server.node):
         return AT_ONCE
     backlog = max((row.tx_queue for row in await server.listening()), default=0)
-    return max(1, min(AT_ONCE, backlog // 2)) if backlog else UNKNOWN
+    return max(1, min(AT_ONCE, backlog // 2)) if backlog else FEW_AT_ONCE
 
 
 async def _accepted(server: Server, deadline: float) -> bool:
@@ -261,11 +267,18 @@ class _Measurement:
     """One load at one server."""
 
     def __init__(
-        self, subject: Subject, load: Load, lab: Lab, server: Server, crowds: Sequence[Crowd]
+        self,
+        subject: Subject,
+        load: Load,
+        lab: Lab,
+        server: Server,
+        crowds: Sequence[Crowd],
+        patience: float,
     ) -> None:
         self.subject = subject
         self.load = load
         self.crowds = crowds
+        self.patience = patience
         self.speech = subject.speech(load.size)
         self.protocol = subject.service.protocol
         self.server = server
@@ -280,9 +293,12 @@ class _Measurement:
         if load.kind == "idle":
             return await self._idle(before)
         spent = self._spent()
-        replies = await asyncio.gather(
-            *(self._load(crowd, number) for number, crowd in enumerate(self.crowds))
-        )
+        try:
+            replies = await asyncio.gather(
+                *(self._load(crowd, number) for number, crowd in enumerate(self.crowds))
+            )
+        except CommandRefused as exc:  # more than a generator can do; what was measured before stays
+            return Measured(subject=self.subject.name, load=load, cannot=str(exc))
         spent = self._spent() - spent
         if refused := [reply for reply in replies if not reply["ok"]]:
             why = refused[0]["message"]
@@ -314,7 +330,8 @@ class _Measurement:
         total = 0
         for number, crowd in enumerate(self.crowds):
             count = _share(load.receivers, number, len(self.crowds)) + (load.senders if number == 0 else 0)
-            connected, why = await crowd.gather(self.server, self.to, count, greeting, JOIN_LIMIT)
+            limit = JOIN_LIMIT * self.patience
+            connected, why = await crowd.gather(self.server, self.to, count, greeting, limit)
             total += connected
             if why:
                 return f"{total:,} of {load.members:,} clients connected: {why}"
@@ -338,14 +355,14 @@ class _Measurement:
             case _:
                 # The newline is the text's, as a line is counted; a datagram has none.
                 size = load.size - (self.protocol == "tcp" and not self.speech.say)
-                told |= {"senders": load.senders, "size": size, "limit": FIRST_LIMIT}
+                told |= {"senders": load.senders, "size": size, "limit": FIRST_LIMIT * self.patience}
                 told |= self.speech.around()
         return await crowd.ask(load.kind, **told)
 
     async def _idle(self, before: holdings.Holdings | None) -> Measured:
         """What the server holds for clients who say nothing, once it has taken them all in."""
         load = self.load
-        deadline = time.monotonic() + SETTLED
+        deadline = time.monotonic() + SETTLED * self.patience
         held = self._held()
         while held and before and time.monotonic() < deadline:
             if held.descriptors - before.descriptors >= load.receivers or self.protocol == "udp":
@@ -378,7 +395,7 @@ class _Measurement:
 
     async def _left_behind(self, before: holdings.Holdings | None) -> int | None:
         """Descriptors that stay when the crowd has gone, after a moment for the server to notice."""
-        deadline = time.monotonic() + SETTLED
+        deadline = time.monotonic() + SETTLED * self.patience
         while before and (held := self._held()):
             more = held.descriptors - before.descriptors
             if more <= 0 or time.monotonic() > deadline:
@@ -415,8 +432,9 @@ async def _pin(server: Server, crowds: Sequence[Crowd]) -> None:
     if server.program is not None and server.program.pid:
         left = [processor for processor in processors if processor not in of_crowds]
         for pid in holdings.tree(server.program.pid):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                os.sched_setaffinity(int(task), left)
+            with suppress(OSError):  # it has ended meanwhile
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    os.sched_setaffinity(int(task), left)
 
 
 def wrong(replies: Sequence[dict[str, Any]], protocol: str) -> list[str]:
@@ -463,4 +481,4 @@ def _wire(data: bytes) -> Any:
 def of_service(name: str, topology: Topology) -> Subject:
     """A service of the compose file. Raises TopologyError."""
     service = topology.service(name).judged_as(None)
-    return Subject(name, topology, service, SPEECH.get(service.contract or "", plain))
+    return Subject(name, topology, service, speech_of(service.contract))

@@ -6,7 +6,7 @@ every history is an ordinary scenario, and what is left of it after acts were ta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, ClassVar
@@ -461,9 +461,6 @@ def _flow(value: Any) -> str:
 
 
 # ── making a history smaller ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-Fails = Callable[[list[Act]], Any]
 
 
 def smaller(contract: str, acts: Sequence[Act], links: bool) -> list[list[Act]]:

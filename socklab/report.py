@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
@@ -256,8 +256,3 @@ def xml(text: str) -> str:
         c if c in "\t\n" or " " <= c < "\ud800" or "\ue000" <= c < "\ufffe" or c > "\uffff" else "\ufffd"
         for c in text
     )
-
-
-def totals(items: Iterable[Item]) -> Mapping[str, float]:
-    listed = list(items)
-    return {"points": sum(i.points for i in listed), "possible": sum(i.possible for i in listed)}

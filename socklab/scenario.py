@@ -591,6 +591,12 @@ class _Reader:
 
     def _check_crowds(self, step: Step, mark: Mark) -> None:
         """What thousands of clients in one program can do, and what only they can."""
+        for name, options in step.connects:
+            if self.clients[name].of and (options.fails or options.source_port):
+                raise Problem(
+                    mark,
+                    f"connect: {name} is {self.clients[name].of} clients as one; it takes no `fails` and no `from`",
+                )
         if step.verb in OF_CROWDS:
             return
         concerned = [step.sends, step.expects, step.windows, step.sockets]

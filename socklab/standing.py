@@ -31,7 +31,6 @@ from socklab.scenario import Step, plays
 from socklab.servers import NotReady, Server
 from socklab.source import ScenarioError, Source
 
-START_LIMIT = 120.0  # seconds; an image may have to be built
 ANSWER_LIMIT = 30.0  # seconds
 KEPT = 1000  # lines of each server's output
 _PACKET = 1 << 20

@@ -120,7 +120,7 @@ def duration(seconds: float | None) -> str:
 
 
 def told_load(data: Mapping[str, Any]) -> str:
-    """`said 2,000 messages; 198,000 came, 99,000/s, p50 0.21 ms, p99 0.9 ms`"""
+    """`said 2,000 messages; 198,000 came, 99,000/s, p50 210 µs, p99 0.9 ms`"""
     parts = [f"said {data['said']:,} messages; {data['heard']:,} came", f"{data['per_second']:,.0f}/s"]
     parts += [f"{name} {duration(seconds)}" for name, seconds in data["latency"].items()]
     return ", ".join([*parts, *(safe(str(what)) for what in data["wrong"])])

@@ -63,9 +63,8 @@ class Clock:
         message = json.loads(line)
         if "t" not in message:
             return line
-        if (
-            "wall" in message
-        ):  # packets, whose times are those since 1970: what they are to be set ahead, to be ours
+        # Packets, whose times are those since 1970: what they are to be set ahead, to be ours.
+        if "wall" in message:
             theirs = message["wall"] - message["t"] + self.ahead
             message["apart"] = time.time_ns() - time.monotonic_ns() - theirs
         message["t"] = self.here(message["t"])

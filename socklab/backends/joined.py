@@ -230,13 +230,14 @@ class Joined:
             name, gate = str(hello["name"]), hello.get("gate")
             networks = tuple(str(n) for n in hello["networks"])
             clock = str(hello.get("clock", ""))
+            control = ""
+            if stream.family != socket.AF_UNIX:
+                control = stream.getpeername()[0]
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                notice_its_end(stream)
         except (OSError, ValueError, KeyError, TypeError, TimeoutError):
             stream.close()
             return
-        if stream.family != socket.AF_UNIX:
-            stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            notice_its_end(stream)
-        control = stream.getpeername()[0] if stream.family != socket.AF_UNIX else ""
         joined = _Joined(
             name, networks, None if gate is None else str(gate), RemoteNode(name, stream), control, clock
         )

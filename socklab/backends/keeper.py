@@ -552,11 +552,6 @@ def _settle_ipv6() -> None:
             pass  # no IPv6 here, or /proc/sys is read-only; then such packets stand in the capture
 
 
-def _open_table(path: str) -> int:
-    """Without IPv6 its tables are not there; an empty file stands for them."""
-    return os.open(path if os.path.exists(path) else os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-
-
 def _read_all(descriptor: int) -> bytes:
     parts = []
     while part := os.read(descriptor, 4096):

@@ -43,11 +43,6 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, options: s
     _call("mount", *words, ctypes.c_ulong(flags), None if options is None else options.encode())
 
 
-def umount(target: str) -> None:
-    """umount2(2), lazily: what still uses the mount keeps it."""
-    _call("umount2", os.fsencode(target), 2)
-
-
 def die_with_parent() -> None:
     """prctl(2): be killed when the thread that forked us ends. Cleared by a change of credentials, so call it after that."""
     _call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)

@@ -277,10 +277,10 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
                 results.append(result)
                 if arguments.json or (arguments.quiet and result.verdict in (Verdict.PASS, Verdict.SKIP)):
                     continue
-                told = terminal.tell if screen is None else screen.print
+                tell = terminal.tell if screen is None else screen.print
                 if story:
-                    told(terminal.story(result, colour, whole=arguments.verbose))
-                told(terminal.result_lines(result, colour))
+                    tell(terminal.story(result, colour, whole=arguments.verbose))
+                tell(terminal.result_lines(result, colour))
     finally:
         await backend.close()
     if arguments.json:

@@ -17,8 +17,10 @@ from socklab.cli.common import (
     FAILED,
     OK,
     USAGE,
+    Usage,
     compose_of,
     lab_options,
+    number,
     positive,
     run,
     told,
@@ -27,7 +29,9 @@ from socklab.cli.common import (
 from socklab.contracts import CONTRACTS
 
 if TYPE_CHECKING:
-    from socklab.load import Subject
+    from collections.abc import Iterator
+
+    from socklab.load import Load, Subject
 
 OURS = {
     "echo": ("threaded", "forking", "eventloop"),
@@ -37,10 +41,6 @@ OURS = {
 }
 SHAPES = {"chat": "1x100,10x100,100x100", "registry": "1x10,1x100"}
 CONNECTIONS = {"echo": "1,100,1000", "udp-echo": "1,100"}
-
-
-class Usage(Exception):
-    """What was asked for cannot be measured; the message says what can."""
 
 
 def add_parsers(commands: Any) -> None:
@@ -88,13 +88,17 @@ def add_parsers(commands: Any) -> None:
     )
     bench.add_argument(
         "--rate",
-        type=_rate,
+        type=number(1, 1e7, "number of messages a second"),
         default=0.0,
         metavar="N",
         help="messages a second of all clients together, at their times whatever comes of them: shows latencies (default: as many as can be)",
     )
     bench.add_argument(
-        "--seconds", type=_seconds, default=2.0, metavar="S", help="of each measurement (default: 2)"
+        "--seconds",
+        type=number(0.1, 3600, "number of seconds"),
+        default=2.0,
+        metavar="S",
+        help="of each measurement (default: 2)",
     )
     bench.add_argument(
         "--rounds", type=positive, default=3, metavar="N", help="measurements of each, in turns (default: 3)"
@@ -109,8 +113,8 @@ def add_parsers(commands: Any) -> None:
     bench.add_argument(
         "--plot", type=Path, metavar="FILE", help="draw them: .svg, .png or .pdf (needs matplotlib)"
     )
-    lab_options(bench)
-    bench.set_defaults(run=_bench, on="process")
+    lab_options(bench, on="process")
+    bench.set_defaults(run=_bench)
 
 
 def _numbers(least: int, most: int) -> Any:
@@ -123,26 +127,6 @@ def _numbers(least: int, most: int) -> Any:
         return [int(part) for part in parts]
 
     return parse
-
-
-def _rate(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 1 <= value <= 1e7:
-        raise argparse.ArgumentTypeError(f'"{text}" is no number of messages a second from 1 to 10,000,000')
-    return value
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 3600:
-        raise argparse.ArgumentTypeError(f'"{text}" is no number of seconds from 0.1 to 3600')
-    return value
 
 
 def _bench(arguments: argparse.Namespace) -> int:
@@ -189,7 +173,7 @@ async def _benched(arguments: argparse.Namespace) -> int:
 
         try:
             rows = await bench.compare(
-                subjects, loads, backend, arguments.rounds, not arguments.no_pin, progress
+                subjects, loads, backend, arguments.rounds, not arguments.no_pin, arguments.patience, progress
             )
         finally:
             if sys.stderr.isatty():
@@ -203,7 +187,7 @@ async def _benched(arguments: argparse.Namespace) -> int:
     return FAILED if any(row.wrong for row in rows if not row.subject.peer) else OK
 
 
-def _loads(arguments: argparse.Namespace) -> Any:
+def _loads(arguments: argparse.Namespace) -> Iterator[Load]:
     """Raises Usage."""
     from socklab.load import Load
 
@@ -256,7 +240,6 @@ def _own(arguments: argparse.Namespace, folder: Path) -> Subject | None:
     """The server that the user brings, if there is one. Raises Usage and LabError."""
     from socklab import check, load, peers
     from socklab.guest import Guest, Limits
-    from socklab.load import Subject, plain
 
     if arguments.address is not None and (arguments.program or arguments.image):
         raise Usage("either --address of a server that runs already, or what starts one")
@@ -280,9 +263,8 @@ def _own(arguments: argparse.Namespace, folder: Path) -> Subject | None:
     if arguments.image:
         order = order.in_image(arguments.image, folder)
     lab_file = order.topology
-    return Subject(
-        "yours", lab_file, lab_file.service(order.model), load.SPEECH.get(arguments.contract, plain)
-    )
+    service = lab_file.service(order.model)
+    return load.Subject("yours", lab_file, service, load.speech_of(arguments.contract))
 
 
 def _subjects(arguments: argparse.Namespace, folder: Path) -> list[Subject]:
@@ -295,7 +277,7 @@ def _subjects(arguments: argparse.Namespace, folder: Path) -> list[Subject]:
     services = arguments.services or (() if brought else OURS[contract.name])
     if services:
         lab_file = topology.read(compose_of(arguments))
-        for name in services:
+        for name in dict.fromkeys(services):
             subject = load.of_service(name, lab_file)
             if subject.service.contract != contract.name:
                 raise Usage(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,18 @@ from socklab import BACKENDS
 OK, FAILED, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def lab_options(parser: argparse.ArgumentParser) -> None:
+class Usage(Exception):
+    """Options that do not go together; the message says which would."""
+
+
+def lab_options(parser: argparse.ArgumentParser, on: str = "") -> None:
+    """`on`: the backend, where a command has one of its own unless another is asked for."""
     parser.add_argument(
         "--on",
         type=backend,
         metavar="|".join(BACKENDS),
-        default=os.environ.get("SOCKLAB_ON", "auto"),
-        help="the backend (default: $SOCKLAB_ON, or netns where it works, else process)",
+        default=on or os.environ.get("SOCKLAB_ON", "auto"),
+        help=f"the backend (default: {on or '$SOCKLAB_ON, or netns where it works, else process'})",
     )
     parser.add_argument(
         "--compose",
@@ -28,7 +33,11 @@ def lab_options(parser: argparse.ArgumentParser) -> None:
         help="the compose file (default: found beside the scenario or above it, else the one that socklab brings)",
     )
     parser.add_argument(
-        "--patience", type=patience, default=1.0, metavar="X", help="stretch every limit, for slow machines"
+        "--patience",
+        type=number(0.1, 1000, "factor"),
+        default=1.0,
+        metavar="X",
+        help="stretch every limit, for slow machines",
     )
 
 
@@ -46,14 +55,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def patience(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0.1 <= value <= 1000:
-        raise argparse.ArgumentTypeError(f'"{text}" is no factor from 0.1 to 1000')
-    return value
+def number(least: float, most: float, what: str) -> Callable[[str], float]:
+    """Reads a number from `least`, which is more than 0, to `most`; `what` it is, in words."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = 0.0
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f'"{text}" is no {what} from {least:g} to {most:,.0f}')
+        return value
+
+    return parse
 
 
 def names(text: str) -> list[str]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from socklab.cli.common import BROKEN, FAILED, OK, USAGE, compose_of, lab_options, positive, run
+from socklab.cli.common import BROKEN, FAILED, OK, USAGE, Usage, compose_of, lab_options, positive, run
 
 COMMANDS = ("check", "grade", "explore", "play", "bench")
 """Those that take a program behind `--`."""
@@ -185,10 +185,6 @@ def port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise argparse.ArgumentTypeError(f'"{text}" is no port from 1 to 65535')
     return int(text)
-
-
-class Usage(Exception):
-    """Options that do not go together; the message says which would."""
 
 
 def _check(arguments: argparse.Namespace) -> int:

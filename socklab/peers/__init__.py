@@ -42,7 +42,6 @@ class Peer:
     """Names with what stands in them, with {host}, {port} and {folder}."""
     most: int = 0
     longest: int = 0
-    port: int = 0
 
     def subject(self, folder: Path) -> Subject:
         """Ready to be started; its files go into a folder. Raises Missing."""

@@ -503,6 +503,45 @@ def test_lines_may_be_wrapped_when_they_are_said(agent: Agent) -> None:
     assert answer["heard"] == answer["said"] * RECEIVERS > 0
 
 
+def test_who_could_not_speak_in_one_load_may_hear_in_the_next(agent: Agent) -> None:
+    """The server reads the second sender no more, so that its kernel has no room at the end; and nobody waits on for a lost line."""
+
+    class Loses(Fault):
+        def of(self, message: bytes, receiver: int) -> list[bytes]:
+            return [] if receiver == SENDERS and SIXTH.match(message) else [message]
+
+    class Deaf(Chat):
+        def _heard(self, client: socket.socket, data: bytes) -> None:
+            super()._heard(client, data)
+            if b"~0001.0" in data:
+                self._selector.unregister(client)
+
+        def _leave(self, client: socket.socket) -> None:
+            client.close()
+
+    with Deaf(Loses()) as server:
+        gather(agent, server.address, SENDERS + RECEIVERS)
+        assert fan_out(agent, size=5000, window=2000)["lost"]
+        answer = fan_out(agent, senders=1, rate=400)
+
+    assert wrong(answer) == {"lost": 1}
+
+
+def test_one_who_is_left_behind_costs_no_more_and_no_more(agent: Agent) -> None:
+    """At a rate nobody waits for it; more than a crowd keeps for the slowest is said. What the others hear is checked as before."""
+
+    class Withholds(Fault):
+        def of(self, message: bytes, receiver: int) -> list[bytes]:
+            return [] if receiver == 1 and b"~0000.0" in message else [message]
+
+    with Chat(Withholds()) as server:
+        gather(agent, server.address, 1 + RECEIVERS)
+        answer = fan_out(agent, senders=1, size=60_000, rate=300, seconds=1.0)
+
+    assert wrong(answer) == {"lost": answer["said"]}
+    assert answer["heard"] == answer["said"] * (RECEIVERS - 1) > 0
+
+
 # Latency.
 
 
@@ -701,6 +740,25 @@ def test_a_lost_tail_is_lost(agent: Agent) -> None:
 
     assert set(wrong(answer)) == {"lost"}
     assert re.match(r"client 1 heard \d+ of \d+ messages", answer["example"])
+
+
+def test_an_echo_of_what_was_never_said_is_damaged(agent: Agent) -> None:
+    """Whole, but for its number, which is far ahead: it is not the first of millions that are missing."""
+
+    class MakesUp(Fault):
+        def of(self, message: bytes, receiver: int) -> list[bytes]:
+            return (
+                [message, message.replace(b".00000005~", b".90000005~")]
+                if SIXTH.match(message)
+                else [message]
+            )
+
+    with DatagramEcho(MakesUp()) as server:
+        gather(agent, server.address, 1, "udp")
+        answer = crowd(agent, "echo", seconds=0.2, ramp=0.0, rate=100, size=64)
+
+    assert wrong(answer) == {"damaged": 1}
+    assert "which it had not said" in answer["example"]
 
 
 # Idle clients.

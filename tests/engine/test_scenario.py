@@ -303,6 +303,23 @@ def test_over_udp_no_connection_ends() -> None:
     assert "eof: UDP has no connections, so none can end" in error.message
 
 
+@pytest.mark.parametrize(
+    ("step", "says"),
+    [
+        ("send: {crowd: hello}", "send: crowd is 5 clients as one; it can connect, load, close, abort"),
+        ("stall: crowd", "stall: crowd is 5 clients as one"),
+        (
+            "connect: {crowd: {fails: refused}}",
+            "crowd is 5 clients as one; it takes no `fails` and no `from`",
+        ),
+        ("{connect: [alice, crowd], from: 5000}", "it takes no `fails` and no `from`"),
+    ],
+)
+def test_what_a_crowd_as_one_cannot_do_is_refused(step: str, says: str) -> None:
+    file = scenario_file("- connect: crowd", f"- {step}", clients="[alice, {crowd: {of: 5}}]")
+    assert says in refusal(file).message
+
+
 # ── expectations ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -212,6 +212,15 @@ def test_nothing_that_can_be_measured_is_three(run: Run, tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
+def test_a_load_that_no_generator_can_make_takes_no_figures_with_it(run: Run) -> None:
+    """What was measured before it is told."""
+    done = run("bench", "chat", "chat-eventloop", "--clients", "1x2,200x1", "--size", "60000", *SHORT)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^chat-eventloop +\d\S* k? ?\(", done.stdout, re.MULTILINE), done.stdout
+    assert "200 senders of 59999 bytes take" in done.stdout
+
+
 def test_namespaces(run: Run, why_no_netns: str | None) -> None:
     """Server and generator as hosts of their own."""
     if why_no_netns:
