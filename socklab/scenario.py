@@ -599,8 +599,8 @@ class _Reader:
                 )
         if step.verb in OF_CROWDS:
             return
-        concerned = [step.sends, step.expects, step.windows, step.sockets]
-        for name in (*step.names, *(entry[0] for entries in concerned for entry in entries)):
+        concerned = [*step.sends, *step.expects, *step.windows, *step.sockets]
+        for name in [*step.names, *(str(entry[0]) for entry in concerned)]:
             if name in self.clients and self.clients[name].of and step.verb not in ("unplug", "plug"):
                 raise Problem(
                     mark,
