@@ -164,6 +164,10 @@ def turned_away(story: Story) -> str:
         heard = [e.t for e in mine if e.kind == "received" and e.t >= since]
         if any(e.kind == "half-closed" and e.t >= since for e in mine):
             continue
+        if any(
+            e.data.get("signal") in ("SIGKILL", "SIGTERM") and since <= e.t <= event.t for e in story.events
+        ):
+            continue  # the scenario ended it
         idle = event.t - max([since, *said, *heard])
         if idle >= 0.3e9 and (heard or not said):
             return f"the server closed {client}'s connection after {idle / 1e9:.1f}s of silence: an idle connection stays open"

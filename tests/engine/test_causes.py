@@ -38,6 +38,7 @@ def got(who: str, text: str) -> tuple[str, str, dict[str, Any]]:
         ([("server", "exited", {"status": -11})], "the server's process ended in the middle of the play: signal 11, a memory error"),
         ([("server", "exited", {"status": -13})], "the server's process ended in the middle of the play: SIGPIPE"),
         ([("server", "exited", {"status": 0, "expected": True})], ""),
+        ([("bob", "connected", {}), got("bob", "x"), ("server", "signalled", {"signal": "SIGKILL"}), ("bob", "eof", {})], ""),
         ([("", "fault", {"links": {"bob→server": "cut"}})], "the link bob → server is still under a fault (cut); heal it first?"),
         ([("", "fault", {"links": {"bob→server": "cut"}}), ("", "fault", {"links": {}})], ""),
         ([("", "fault", {"links": {"carol→server": "cut"}})], ""),
