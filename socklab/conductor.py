@@ -56,6 +56,7 @@ ETHERNET_SEGMENT = (
 STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
 
 
+ECHOES = ("echo", "udp-echo")  # contracts: who speaks hears, and nobody else
 DAY = 86400.0
 GATHERED = 30.0  # seconds for a crowd to connect, unless the step gives more
 NAMED_GAP = 0.1  # seconds for a server to take in a name, or a line that it sends to nobody: nothing tells when it has
@@ -106,8 +107,8 @@ def check(scenario: Scenario, topology: Topology) -> None:
     for name in scenario.services:
         topology.service(name)
     _check_links(scenario, topology, service)
-    if service.framing != DATAGRAM:
-        scenario.require_connections()
+    _check_loads(scenario, service)
+    scenario.require_connections(datagrams=service.framing == DATAGRAM)
     for client in scenario.clients:
         for network in client.networks:
             if network not in topology.networks:
@@ -137,6 +138,27 @@ def _check_links(scenario: Scenario, topology: Topology, server: Service) -> Non
                     raise TopologyError(
                         f"{scenario.path}:{step.line}: there is no link from {a} to {b}: they have no network in common"
                     )
+
+
+def _check_loads(scenario: Scenario, server: Service) -> None:
+    """What is asked of a crowd, and what this server's contract has."""
+    echo = server.contract in ECHOES
+    for step in scenario.walk():
+        at = f"{scenario.path}:{step.line}"
+        for name, load in step.loads:
+            if echo and load.senders > 1:
+                raise TopologyError(
+                    f"{at}: senders are of a chat or a registry; to {server.name} all of {name} speak"
+                )
+            if not echo and load.in_flight > 1:
+                raise TopologyError(
+                    f"{at}: in-flight is of an echo; {server.name} brings what is said to all"
+                )
+        inside = [entry for inner in step.walk() for entry in inner.loads]
+        if not echo and len(inside) > 1 and step.verb in ("load", "together"):
+            raise TopologyError(
+                f"{at}: {inside[0][0]} and {inside[1][0]} would hear each other's lines; let one load at a time be at {server.name}"
+            )
 
 
 async def play(
@@ -1118,7 +1140,7 @@ class Play:
     async def _load(self, client: _Client, load: Load, limit: float) -> None:
         """Let a crowd speak for a while, and record what came of it."""
         contract = self.service.contract
-        kind = "echo" if contract in ("echo", "udp-echo") else "fan-out"
+        kind = "echo" if contract in ECHOES else "fan-out"
         newline = kind == "fan-out" and self.framing == LINE
         reply = await Crowd(client.agent, client.name).ask(
             kind,

@@ -217,9 +217,11 @@ class Scenario:
     """Clients used without a connect: fine over UDP, an error over TCP, and which it is the compose file tells."""
     source: Source = field(repr=False, kw_only=True)
 
-    def require_connections(self) -> None:
-        """For a service over TCP. Raises ScenarioError at the first step of a client that never connects."""
+    def require_connections(self, datagrams: bool = False) -> None:
+        """Raises ScenarioError at the first step of a client that never connects. With datagrams, only a crowd has to."""
         for name, mark, verb in self.unconnected:
+            if datagrams and verb != "load":
+                continue
             raise self.source.error(
                 Problem(mark, f"{verb}: {name} is not connected; put `connect: {name}` before it")
             )
@@ -600,7 +602,8 @@ class _Reader:
         if step.verb in OF_CROWDS:
             return
         concerned = [*step.sends, *step.expects, *step.windows, *step.sockets]
-        for name in [*step.names, *(str(entry[0]) for entry in concerned)]:
+        peers = [peer for _, peer, _ in step.sockets]
+        for name in [*step.names, *(str(entry[0]) for entry in concerned), *peers]:
             if name in self.clients and self.clients[name].of and step.verb not in ("unplug", "plug"):
                 raise Problem(
                     mark,
@@ -667,7 +670,7 @@ class _Reader:
             raise Problem(mark, f"{verb}: {client} closed its socket before; connect it again first")
         if verb == "send" and client in self.half_closed:
             raise Problem(mark, f"send: {client} half-closed its connection before, it can send no more")
-        if client not in self.ever_connected and not self.datagrams:
+        if client not in self.ever_connected and (verb == "load" or not self.datagrams):
             self.unconnected.setdefault(client, (mark, verb))
 
     def _read_connect(self, step: Step, value: Any, record: Record) -> Step:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from socklab import judge
+from socklab.source import ScenarioError
+from socklab.topology import TopologyError
 from socklab.verdict import Verdict
 from tests.conductor.lab import play
 
@@ -63,3 +67,33 @@ def test_a_crowd_that_is_refused_says_how_many_are_connected() -> None:
 
     assert result.verdict is Verdict.FAIL
     assert "0 connected; 5 refused" in result.reason
+
+
+@pytest.mark.parametrize(
+    ("service", "steps", "says"),
+    [
+        ("udp-echo", "  - load: crowd\n", "load: crowd is not connected"),
+        ("eventloop", "  - connect: crowd\n  - load: {crowd: {senders: 5}}\n", ":6: senders are of a chat"),
+        ("chat", "  - connect: crowd\n  - load: {crowd: {in-flight: 5}}\n", ":6: in-flight is of an echo"),
+        (
+            "chat",
+            "  - connect: [crowd, mob]\n  - load: {crowd: {}, mob: {}}\n",
+            ":6: crowd and mob would hear",
+        ),
+        (
+            "chat",
+            "  - connect: [crowd, mob]\n  - together:\n    - load: crowd\n    - load: mob\n",
+            ":6: crowd and mob would hear",
+        ),
+        (
+            "chat",
+            "  - connect: crowd\n  - sockets: {server: {crowd: ESTABLISHED}}\n",
+            "crowd is 50 clients as one",
+        ),
+    ],
+)
+def test_a_load_that_this_server_cannot_have_is_said_before_anything_starts(
+    service: str, steps: str, says: str
+) -> None:
+    with pytest.raises((ScenarioError, TopologyError), match=says):
+        play(steps, service, "[{crowd: {of: 50}}, {mob: {of: 50}}]")
