@@ -16,7 +16,7 @@ from typing import Any
 from socklab.backends import Backend
 from socklab.load import Load, Measured, Subject, measure
 from socklab.terminal import columns
-from socklab.words import duration
+from socklab.words import duration, safe
 
 FULL = 0.95
 """Of a processor: a generator that takes more may be what is measured."""
@@ -129,13 +129,14 @@ def _table(load: Load, rows: Sequence[Row]) -> Iterator[str]:
             cell += [f"{row.of('memory') / 1024:.1f} KiB" if row.known("memory") else "–"]
         else:
             least = "≥ " if row.limited else ""
-            cell += [f"{least}{shown(median(values))} ({shown(min(values))}–{shown(max(values))})"]
+            spread = f" ({shown(min(values))}–{shown(max(values))})" if len(values) > 1 else ""
+            cell += [f"{least}{shown(median(values))}{spread}"]
         if best and not idle and not load.rate:
             cell += [f"{row.of('per_second') / best.of('per_second'):.2f}"]
         if timed:
             cell += [duration(row.percentile(name)) for name in ("p50", "p99", "p99.9")]
         if not idle:
-            cell += [f"{row.of('processor'):.3g}" if row.known("processor") else "–", f"{row.of('busy'):.0%}"]
+            cell += [_few(row.of("processor")) if row.known("processor") else "–", f"{row.of('busy'):.0%}"]
         cells.append(tuple(cell))
     yield from columns(cells)
     for row in rows:
@@ -145,6 +146,8 @@ def _table(load: Load, rows: Sequence[Row]) -> Iterator[str]:
             yield f"  {row.subject.name}: did not take {unsaid:,} messages that were due; they are in no latency"
         if row.wrong and not row.cannot:
             yield f"  {row.subject.name}: {'; '.join(row.wrong)}"
+        if printed := next((each.printed for each in row.rounds if each.printed), ""):
+            yield f"  {row.subject.name}: its last line: {safe(printed)[:200]}"
     if (
         load.rate
         and not idle
@@ -162,6 +165,11 @@ def shown(number: float) -> str:
     if number >= 1e4:
         return f"{number / 1e3:.3g} k"
     return f"{number:,.0f}"
+
+
+def _few(seconds: float) -> str:
+    """`2,580`, `1.53`, `0.0163`"""
+    return f"{seconds:,.0f}" if seconds >= 100 else f"{seconds:.3g}"
 
 
 def as_data(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ from socklab.guest import THREADS, Guest
 from socklab.places import LIBRARY
 from socklab.report import Item, Report, item
 from socklab.scenario import Scenario
-from socklab.topology import Topology
+from socklab.topology import Topology, TopologyError
 from socklab.topology import read as read_topology
 from socklab.verdict import Result, Verdict
 
@@ -172,14 +172,16 @@ def is_local(host: str) -> bool:
 
 
 def resolve(text: str) -> tuple[str, int]:
-    """`HOST:PORT` as an IPv4 address and a port. Raises LabError."""
+    """`HOST:PORT` as an IPv4 address and a port. Raises TopologyError."""
     host, sign, port = text.rpartition(":")
     if not sign or not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise LabError(f'"{text}" is no HOST:PORT, like 127.0.0.1:6001')
+        raise TopologyError(f'"{text}" is no HOST:PORT, like 127.0.0.1:6001')
     try:
         found = socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM)
     except OSError as exc:
-        raise LabError(f"{host}: {exc.strerror}; is it an IPv4 address, or a name that has one?") from None
+        raise TopologyError(
+            f"{host}: {exc.strerror}; is it an IPv4 address, or a name that has one?"
+        ) from None
     return str(found[0][4][0]), int(port)
 
 

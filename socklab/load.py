@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from socklab import holdings
@@ -169,6 +169,8 @@ class Measured:
     """What was not delivered as it ought to be."""
     cannot: str = ""
     """Why there are no figures; where that is the server's fault, it stands in `wrong`, too."""
+    printed: str = ""
+    """The last line of a server that ended, or never listened."""
 
     def as_data(self) -> dict[str, Any]:
         return asdict(self)
@@ -188,18 +190,24 @@ async def measure(
     networks = [Network(name, subject.topology.networks[name]) for name in service.networks]
     host = Node(service.name, service.networks, service.aliases, subject.topology.path.resolve())
     lab = await backend.lab(networks, [host, *(Node(name, service.networks) for name in names)])
-    server = Server(
-        "server", service, service.name, lab, subject.topology.root, patience, lambda *_, **__: None
-    )
+    printed: list[str] = []
+
+    def record(kind: str, *_: Any, **data: Any) -> None:
+        if kind == "log" and data["text"].strip():
+            printed[:] = [data["text"]]
+
+    server = Server("server", service, service.name, lab, subject.topology.root, patience, record)
     crowds: list[Crowd] = []
     try:
         await server.start()
         crowds = [Crowd(Agent(name, await lab.inside(name, "agent"), lambda _: None)) for name in names]
         if pin:
             await _pin(server, crowds)
-        return await _Measurement(subject, load, lab, server, crowds, patience).run()
+        measured = await _Measurement(subject, load, lab, server, crowds, patience).run()
+        return measured if server.running else replace(measured, printed="".join(printed))
     except NotReady as exc:
-        return Measured(subject=subject.name, load=load, cannot=str(exc), wrong=(str(exc),))
+        told = "".join(printed)
+        return Measured(subject=subject.name, load=load, cannot=str(exc), wrong=(str(exc),), printed=told)
     finally:
         for crowd in crowds:
             crowd.agent.close()
@@ -321,7 +329,7 @@ class _Measurement:
             busy=max(reply["busy"] for reply in replies),
             late=max(reply["late_us"] for reply in replies) / 1e6,
             unsaid=sum(reply.get("unsaid", 0) for reply in replies),
-            wrong=(*wrong(replies, self.protocol), *(() if self.server.running else ("the server ended",))),
+            wrong=(*wrong(replies, self.protocol), *(() if self.server.running else (self.server.end,))),
         )
 
     async def _connect(self) -> str:

@@ -294,7 +294,7 @@ class Server:
         pause = 0.001
         while not (rows := await self.listening()):
             if self.program.exited.done():
-                raise NotReady(self._died())
+                raise NotReady(f"{self.end} before it listened")
             if loop.time() > deadline:
                 raise NotReady(await self._elsewhere(READY_LIMIT))
             if loop.time() > soon and (await self._own_sockets()):
@@ -315,11 +315,12 @@ class Server:
         """A guest stands under the name of the one whose place it has, which would say nothing to its author."""
         return "the server" if self.service.guest else self.service.name
 
-    def _died(self) -> str:
+    @property
+    def end(self) -> str:
+        """How its process ended."""
         assert self.program is not None
         status = self.program.exited.result()
-        how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        return f"{self._called} ended {how} before it listened"
+        return f"{self._called} ended {f'by signal {-status}' if status < 0 else f'with status {status}'}"
 
     async def _elsewhere(self, limit: float) -> str:
         """Where it listens instead, and what would help."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import os
 import re
 import resource
 import sys
@@ -54,7 +55,11 @@ def add_parsers(commands: Any) -> None:
     )
     bench.add_argument("contract", choices=list(CONTRACTS), metavar="CONTRACT", help=", ".join(CONTRACTS))
     bench.add_argument(
-        "services", nargs="*", metavar="SERVICE", help="of the compose file (default: those of this contract)"
+        "services",
+        nargs="*",
+        default=(),
+        metavar="SERVICE",
+        help="of the compose file (default: those of this contract)",
     )
     bench.add_argument("--image", metavar="IMAGE", help="a container image (--on docker)")
     bench.add_argument("--address", metavar="HOST:PORT", help="a server that runs already, on this machine")
@@ -302,6 +307,12 @@ def _check_files(arguments: argparse.Namespace) -> None:
     for file in filter(None, (arguments.json, arguments.plot)):
         if not file.parent.is_dir():
             raise Usage(f"{file}: there is no folder {file.parent}")
+        if file.is_dir() or not os.access(file if file.exists() else file.parent, os.W_OK):
+            raise Usage(
+                f"{file}: {'is a folder' if file.is_dir() else 'may not be written'}; name another file"
+            )
+    if arguments.plot is not None and arguments.plot.suffix.lower() not in (".svg", ".png", ".pdf"):
+        raise Usage(f"--plot {arguments.plot}: draws .svg, .png or .pdf")
 
 
 def _kept(arguments: argparse.Namespace, rows: Any) -> bool:
