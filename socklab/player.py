@@ -124,9 +124,15 @@ def select_for_guest(
                 seen.add((file, scenario.values))
                 contract = CONTRACTS.get(scenario.contract or "")
                 if contract is None or scenario.services:
-                    why = "starts further services" if scenario.services else "names no clause of a contract"
+                    if scenario.services:
+                        why, way = "starts further services", "put it into a compose file"
+                    else:
+                        why, way = (
+                            "names no clause of a contract",
+                            "say which it holds, like clauses: [chat.2]",
+                        )
                     raise topology.TopologyError(
-                        f"{file}: {why}, so a program of yours cannot take the server's place in it; put it into a compose file"
+                        f"{file}: {why}, so a program of yours cannot take the server's place in it; {way}"
                     )
                 guest = Guest(Path.cwd(), fixed=port is not None)
                 where = topology.Topology.of_guest(

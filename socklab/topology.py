@@ -139,7 +139,9 @@ class Topology:
     def service(self, name: str) -> Service:
         """Raises TopologyError for a name that the file does not have."""
         if name not in self.services:
-            known = ", ".join(sorted(self.services))
+            # Who speaks a contract can be asked for; gates and clients only stand beside them.
+            servers = [name for name, service in self.services.items() if service.contract]
+            known = ", ".join(sorted(servers or self.services))
             raise TopologyError(
                 f'no service "{name}" in {self.path}.{nearest(name, self.services) or f" There are: {known}"}'
             )
