@@ -26,7 +26,7 @@ from socklab.topology import Service, Topology
 
 JOIN_LIMIT = 60.0  # seconds for a crowd to connect
 AT_ONCE = 256  # clients that connect at once
-FEW_AT_ONCE = 5  # the same where the backlog is not known: that of socketserver
+FEW_AT_ONCE = 32  # the same where the backlog is not known; whom a shorter one has no room for, the kernel lets in a second later
 SETTLED = 5.0  # seconds for a server to take in, or to release, all of a crowd
 FIRST_LIMIT = 30.0  # seconds for a server to bring the first line of everyone to everyone: a thousand times a thousand, it may be
 RAMP = 0.3  # seconds of a load that do not count
@@ -233,9 +233,9 @@ class Crowd:
         How many are connected, and why no more are, if they are not all.
         """
         deadline = time.monotonic() + limit
-        connected, what = 0, "open"
+        connected, what, room = 0, "open", await _room(server)
         while connected < count:
-            wanted = min(count - connected, await _room(server))
+            wanted = min(count - connected, room)
             left = max(0.001, deadline - time.monotonic())
             reply = await self.ask(
                 what, kind=server.service.protocol, to=to, count=wanted, limit=left, **greeting
