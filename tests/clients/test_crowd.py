@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import resource
+import selectors
 import signal
 import socket
 import struct
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -511,10 +512,17 @@ def test_who_could_not_speak_in_one_load_may_hear_in_the_next(agent: Agent) -> N
             return [] if receiver == SENDERS and SIXTH.match(message) else [message]
 
     class Deaf(Chat):
+        """Up to the next load."""
+
+        deaf: ClassVar[list[socket.socket]] = []
+
         def _heard(self, client: socket.socket, data: bytes) -> None:
             super()._heard(client, data)
-            if b"~0001.0" in data:
+            if b"~0001.0" in data and not self.deaf:
                 self._selector.unregister(client)
+                self.deaf.append(client)
+            elif b"~0000.x" in data and self.deaf and self.deaf[0] not in self._selector.get_map():
+                self._selector.register(self.deaf[0], selectors.EVENT_READ, self._readable)
 
         def _leave(self, client: socket.socket) -> None:
             client.close()
@@ -524,7 +532,7 @@ def test_who_could_not_speak_in_one_load_may_hear_in_the_next(agent: Agent) -> N
         assert fan_out(agent, size=5000, window=2000)["lost"]
         answer = fan_out(agent, senders=1, rate=400)
 
-    assert wrong(answer) == {"lost": 1}
+    assert answer["lost"] == 1
 
 
 def test_one_who_is_left_behind_costs_no_more_and_no_more(agent: Agent) -> None:
