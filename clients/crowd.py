@@ -750,8 +750,11 @@ class FanOut:
             if not missing or not self.is_anyone_there():
                 break
             if now() >= deadline:
+                heard = (self.crowd.by_fd[fd].unread for fd in missing)
+                instead = next((f"; one got {bytes(text[:60])!r}" for text in heard if text), "")
                 raise Unheard(
                     f"{len(missing)} of {len(self.receivers)} receivers did not hear the first line of every sender within {self.limit:g} s"
+                    + instead
                 )
         if not self.is_anyone_there() or None in script.heard:
             told = ", ".join(f"{count} {why}" for why, count in self.gone().items())

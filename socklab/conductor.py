@@ -58,6 +58,7 @@ STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
 
 ECHOES = ("echo", "udp-echo")  # contracts: who speaks hears, and nobody else
 DAY = 86400.0
+BEGUN = 10.0  # seconds for all of a crowd to hear the first lines of a load, unless the step says
 GATHERED = 30.0  # seconds for a crowd to connect, unless the step gives more
 NAMED_GAP = 0.1  # seconds for a server to take in a name, or a line that it sends to nobody: nothing tells when it has
 SETTLED = 1.0  # seconds for a server to read a line that it sends to nobody
@@ -777,7 +778,8 @@ class Play:
             case "expect":
                 await self._expect(step, limit)
             case "load":
-                await _all(self._load(self.clients[name], load, limit) for name, load in step.loads)
+                begun = min(step.within or BEGUN, self.options.longest or DAY) * self.patience
+                await _all(self._load(self.clients[name], load, begun) for name, load in step.loads)
                 self.judge.conclude_load(step)
             case "sockets":
                 await self._sockets(step, limit)
