@@ -41,6 +41,8 @@ def _fan_out(senders: int, receivers: int, size: int, **more: float) -> Load:
     return Load(kind="fan-out", senders=senders, receivers=receivers, size=size, **more)  # type: ignore[arg-type]
 
 
+SECONDS = 0.7
+"""Of a measurement, after 0.3 that do not count."""
 SHAPES = ((1, 100), (10, 100), (100, 100), (1, 2000))
 LONG = (
     Part(
@@ -48,28 +50,28 @@ LONG = (
         "Chat: as many lines as can be",
         "chat",
         ("chat-eventloop", "chat"),
-        tuple(_fan_out(*shape, size) for size in (64, 1024) for shape in SHAPES),
+        tuple(_fan_out(*shape, size, seconds=SECONDS) for size in (64, 1024) for shape in SHAPES),
     ),
     Part(
         "chat-latency",
         "Chat: latencies at 100,000 deliveries a second",
         "chat",
         ("chat-eventloop", "chat"),
-        tuple(_fan_out(1, 100, size, rate=1000.0, seconds=4.0) for size in (64, 1024)),
+        tuple(_fan_out(1, 100, size, rate=1000.0, seconds=3 * SECONDS) for size in (64, 1024)),
     ),
     Part(
         "echo",
         "Echo: as many round trips as can be",
         "echo",
         ("eventloop", "threaded"),
-        tuple(Load(kind="echo", receivers=number) for number in (1, 100, 1000, 10_000)),
+        tuple(Load(kind="echo", receivers=number, seconds=SECONDS) for number in (1, 100, 1000, 10_000)),
     ),
     Part(
         "registry",
         "UDP registry: as many datagrams as can be",
         "registry",
         ("udp-registry",),
-        (_fan_out(1, 10, 64), _fan_out(1, 100, 64)),
+        (_fan_out(1, 10, 64, seconds=SECONDS), _fan_out(1, 100, 64, seconds=SECONDS)),
     ),
     Part(
         "idle",
