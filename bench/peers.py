@@ -96,7 +96,8 @@ processor, the generator on another. {machine} [bench.md](bench.md) says what th
 
 
 def _machine() -> str:
-    return f"{os.cpu_count()} processors, Linux {platform.release()}, Python {platform.python_version()}."
+    linux = ".".join(platform.release().split(".")[:2])
+    return f"{os.cpu_count()} processors, Linux {linux}, Python {platform.python_version()}."
 
 
 def main() -> None:
