@@ -24,8 +24,9 @@ from socklab.conductor import LONG_GAP, Options
 from socklab.contracts import ITERATIVE, Contract
 from socklab.guest import THREADS, Guest
 from socklab.places import LIBRARY
-from socklab.report import Item, Report, item
+from socklab.report import Item, Report, category_of, item, name_of
 from socklab.scenario import Scenario
+from socklab.source import nearest
 from socklab.topology import Topology, TopologyError
 from socklab.topology import read as read_topology
 from socklab.verdict import Result, Verdict
@@ -40,6 +41,10 @@ OnItem = Callable[[Item], None]
 Again = Callable[[Scenario], Coroutine[None, None, Result]]
 
 
+class UnknownName(ValueError):
+    """What is to be played alone is not asked of this server; the message names what is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Order:
     """What is to be judged."""
@@ -51,6 +56,8 @@ class Order:
     iterative: bool = False
     image: str = ""
     scenarios: Sequence[Path] = (LIBRARY,)
+    only: tuple[str, ...] = ()
+    """Categories, with hyphens, and scenarios by name: the rest is not played. None: all."""
     compose: Path | None = None
     """Of a container image: the compose file that was made for it."""
 
@@ -64,6 +71,17 @@ class Order:
         if self.compose is not None:
             return read_topology(self.compose).with_guest(self.model, self.guest)
         return Topology.of_guest(self.contract, self.command, self.guest, port, self.model)
+
+    def check_only(self) -> None:
+        """Whether there is all that `only` names. Raises UnknownName and ScenarioError."""
+        plays = [file.plays[0] for file in asked(replace(self, only=()))]
+        known = {name for play in plays for name in _names(play)}
+        for name in self.only:
+            if name not in known:
+                categories = ", ".join(sorted({_category(play) for play in plays}))
+                raise UnknownName(
+                    f'--only: no scenario of {self.contract.name} is called "{name}", and no category: {categories}.{nearest(name, known)}'
+                )
 
     def in_image(self, image: str, folder: Path) -> Order:
         """The same for a container image: its compose file is written into a folder. With a command, the guest's own folder is
@@ -150,8 +168,18 @@ def asked(order: Order) -> list[Asked]:
             continue  # no contract asks for IPv6
         if order.guest.at is not None and not is_local(order.guest.at[0]) and not small(scenario):
             continue
+        if order.only and not _names(scenario) & set(order.only):
+            continue
         files.setdefault(scenario.path, Asked([], scenario.advice)).plays.append(scenario)
     return sorted(files.values(), key=lambda a: (a.advice, len(list(a.plays[0].walk()))))
+
+
+def _names(scenario: Scenario) -> set[str]:
+    return {name_of(scenario), _category(scenario)}
+
+
+def _category(scenario: Scenario) -> str:
+    return category_of(scenario).replace(" ", "-")
 
 
 def small(scenario: Scenario) -> bool:

@@ -24,6 +24,7 @@ CLIENTS = ROOT / "clients"
 AGENT = CLIENTS / "agent.py"
 SCHEMA = ROOT / "scenario.schema.json"
 TEACHERS = ROOT / "docs" / "teachers.md"
+EXERCISES = ROOT / "docs" / "exercises"
 TEMPLATES = PACKAGE / "templates"
 
 

@@ -104,6 +104,22 @@ def platform(folder: Path, name: str, contract: str) -> list[Path]:
     return _lay(folder, files)
 
 
+def lessons() -> dict[int, Path]:
+    """The exercises of the course, by the number of their lesson."""
+    return {int(path.name[:2]): path for path in sorted(places.EXERCISES.glob("[0-9][0-9]-*"))}
+
+
+def exercise(folder: Path, lesson: int) -> list[Path]:
+    """Lay out the program that is to be finished after a lesson. Raises Refused."""
+    known = lessons()
+    if lesson not in known:
+        raise Refused(f"there is no lesson {lesson}; they are {min(known)} to {max(known)}")
+    root = known[lesson]
+    return _lay(
+        folder, {path.relative_to(root): _copied(path) for path in root.rglob("*") if _is_source(path)}
+    )
+
+
 def whole(folder: Path) -> list[Path]:
     """Copy the lab that socklab brings, servers, clients, scenarios and engine, to be read and changed. Raises Refused."""
     packed = str(places.PACKAGE / "lab")
@@ -116,9 +132,17 @@ def whole(folder: Path) -> list[Path]:
     def copied(source: Path) -> _Writer:
         if source.is_dir():
             return lambda target: shutil.copytree(source, target, ignore=ignore)
-        return lambda target: shutil.copyfile(source, target)
+        return _copied(source)
 
     return _lay(folder, {name: copied(source) for name, source in copies.items()})
+
+
+def _copied(source: Path) -> _Writer:
+    return lambda target: shutil.copyfile(source, target)
+
+
+def _is_source(path: Path) -> bool:
+    return path.is_file() and path.parent.name != "__pycache__"
 
 
 _Writer = Callable[[Path], object]

@@ -144,6 +144,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a copy of the whole lab instead: servers, clients, scenarios, documents, engine",
     )
+    kinds.add_argument(
+        "--lesson",
+        type=positive,
+        metavar="N",
+        help="the exercise of lesson N of the course instead: a server with gaps, to be filled in",
+    )
     init.set_defaults(run=_init)
 
     completion = commands.add_parser(
@@ -335,6 +341,8 @@ def _init(arguments: argparse.Namespace) -> int:
     try:
         if arguments.whole:
             files = scaffold.whole(folder)
+        elif arguments.lesson:
+            files = scaffold.exercise(folder, arguments.lesson)
         elif arguments.platform:
             files = scaffold.platform(folder, arguments.platform, contract)
         else:
@@ -346,6 +354,8 @@ def _init(arguments: argparse.Namespace) -> int:
     enter = "" if folder == Path(".") else f"cd {shlex.quote(str(folder))} && "
     if arguments.whole:
         print(f"next: {enter}socklab play")
+    elif arguments.lesson:
+        print("next: the first lines of server.py say what is to be done, and how it is judged")
     elif arguments.platform:
         print(
             f"next: the comments in these files say what runs where, {places.TEACHERS} how it is handed out"

@@ -39,6 +39,13 @@ def add_parsers(commands: Any) -> None:
         help="the address is on another machine, and its owner agrees; only small scenarios are played",
     )
     check.add_argument("--image", metavar="IMAGE", help="a container image (--on docker)")
+    check.add_argument(
+        "--only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="only this category, like framing or bad-input, or this scenario; may be said again",
+    )
     check.add_argument("--json", type=Path, metavar="FILE", help="leave the report in this file, as JSON")
     check.add_argument("--junit", type=Path, metavar="FILE", help="leave it as JUnit XML")
     check.add_argument("-v", "--verbose", action="store_true", help="tell also what passed")
@@ -231,7 +238,13 @@ def _judged(work: Coroutine[None, None, int]) -> int:
 
 
 async def _checked(arguments: argparse.Namespace) -> int:
-    order = order_of(arguments)
+    from socklab.check import UnknownName
+
+    order = replace(order_of(arguments), only=tuple(arguments.only))
+    try:
+        order.check_only()
+    except UnknownName as exc:
+        raise Usage(str(exc)) from None
     with tempfile.TemporaryDirectory(prefix="socklab-check-") as folder:
         if arguments.image is not None:
             if arguments.on not in ("auto", "docker"):

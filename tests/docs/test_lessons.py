@@ -1,0 +1,134 @@
+"""The course: what its pages show is so, both editions say the same, and its exercises can be done."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from docs import transcripts
+from docs.transcripts import KOREAN, LESSONS, ROOT
+
+PAGES = sorted(LESSONS.glob("[0-9][0-9]-*.md"))
+SECTIONS = ("See it", "What happens", "By hand", "Change it, and watch", "Exercise", "Where it is written")
+SECTIONS_KO = ("보기", "무슨 일이 일어나는가", "직접 해 보기", "바꿔 보고 관찰하기", "연습 문제", "출처")
+EXERCISES, SOLUTIONS = ROOT / "docs" / "exercises", ROOT / "docs" / "solutions"
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+
+
+def korean(page: Path) -> Path:
+    return KOREAN / page.relative_to(ROOT / "docs")
+
+
+def name(page: Path) -> str:
+    return page.stem
+
+
+@pytest.fixture(scope="session")
+def namespaces() -> None:
+    done = transcripts.apart(["--help"])
+    if done.returncode:
+        pytest.skip(f"pages are run in a network namespace of their own: {done.stdout.strip()}")
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_what_a_page_shows_is_so(page: Path, namespaces: None) -> None:
+    done = transcripts.apart([str(page)])
+    assert done.returncode == 0, done.stdout
+
+
+def skeleton(path: Path) -> Iterator[tuple[str, str]]:
+    """The build of a page, without its words: headings, paragraphs, lists, tables, blocks with their text, pictures, links."""
+    for token in MARKDOWN.parse(path.read_text(encoding="utf-8")):
+        if token.type == "fence":
+            yield token.info, token.content
+        elif token.type == "inline":
+            for child in token.children or ():
+                if child.type in ("image", "link_open"):
+                    target = str(child.attrs.get("src") or child.attrs.get("href"))
+                    yield (
+                        child.type,
+                        target if "://" in target else (path.parent / target.partition("#")[0]).name,
+                    )
+        elif token.type.endswith("_open"):
+            yield token.type, token.tag
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_both_editions_have_the_same_build_and_the_same_blocks(page: Path) -> None:
+    assert list(skeleton(korean(page))) == list(skeleton(page))
+
+
+def sections(path: Path) -> list[str]:
+    return re.findall(r"^## (.*)$", path.read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_lesson_is_seen_explained_done_changed_and_exercised(page: Path) -> None:
+    assert tuple(sections(page)) == SECTIONS
+    assert tuple(sections(korean(page))) == SECTIONS_KO
+
+
+def test_lessons_are_numbered_and_each_has_its_exercise_its_solution_and_its_korean_edition() -> None:
+    numbers = [page.name[:2] for page in PAGES]
+    assert numbers == [f"{n:02}" for n in range(1, len(PAGES) + 1)]
+    assert [folder.name[:2] for folder in sorted(EXERCISES.iterdir())] == numbers
+    assert sorted(p.name for p in SOLUTIONS.iterdir()) == sorted(p.name for p in EXERCISES.iterdir())
+    assert sorted(p.name for p in korean(LESSONS).glob("[0-9]*.md")) == [page.name for page in PAGES]
+    for page in PAGES:
+        for edition in (page, korean(page)):
+            assert re.match(rf"# {int(page.name[:2])}\. \S", edition.read_text(encoding="utf-8")), edition
+
+
+def asked(page: Path) -> list[str]:
+    """The command by which a lesson's exercise is judged."""
+    text = page.read_text(encoding="utf-8").partition("## Exercise")[2]
+    found = re.search(r"^\$ (socklab check .*)$", text, re.M)
+    assert found, f"{page}: its exercise is judged by no socklab check"
+    return found[1].split()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_an_exercise_is_wrong_as_it_is_handed_out_and_right_when_it_is_solved(
+    page: Path, tmp_path: Path
+) -> None:
+    for folder, expected in ((EXERCISES, 1), (SOLUTIONS, 0)):
+        (lesson,) = folder.glob(f"{page.name[:2]}-*")
+        where = tmp_path / folder.name
+        shutil.copytree(lesson, where)
+        command = asked(page)
+        done = subprocess.run(
+            [sys.executable, "-m", *command], cwd=where, capture_output=True, text=True, env=environment()
+        )
+        assert done.returncode == expected, f"{folder.name}: {done.stdout}{done.stderr}"
+
+
+def environment() -> dict[str, str]:
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+    }
+
+
+def test_solutions_fill_gaps_and_leave_none() -> None:
+    for starter in EXERCISES.rglob("*.py"):
+        solution = SOLUTIONS / starter.relative_to(EXERCISES)
+        assert "TODO" in starter.read_text(encoding="utf-8"), starter
+        assert "TODO" not in solution.read_text(encoding="utf-8"), solution
+
+
+def test_every_picture_is_of_a_play_of_the_library_and_is_shown_somewhere() -> None:
+    shown = {picture for page in PAGES for picture in transcripts.pictures(page.read_text(encoding="utf-8"))}
+    assert {path.stem for path in transcripts.PLAYS.glob("*.svg")} == shown
+    for each in shown:
+        assert transcripts.scenario_of(each).is_file()
