@@ -400,11 +400,11 @@ class Page:
 
         path = self.folder / "page.scenario.yaml"
         text = "\n".join(block.lines) + "\n"
-        if not re.search(r"^title:", text, re.M):
-            head = "" if re.search(r"^clients:", text, re.M) else "clients: [alice, bob, carol]\n"
+        if not re.search(r"^title:", text, re.MULTILINE):
+            head = "" if re.search(r"^clients:", text, re.MULTILINE) else "clients: [alice, bob, carol]\n"
             start = (
                 text
-                if re.search(r"^(steps|clients|service):", text, re.M)
+                if re.search(r"^(steps|clients|service):", text, re.MULTILINE)
                 else f"steps:\n  - connect: everyone\n{text}"
             )
             text = f"title: A part\nservice: chat\n{head}{start}"

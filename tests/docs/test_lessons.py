@@ -68,7 +68,7 @@ def test_both_editions_have_the_same_build_and_the_same_blocks(page: Path) -> No
 
 
 def sections(path: Path) -> list[str]:
-    return re.findall(r"^## (.*)$", path.read_text(encoding="utf-8"), re.M)
+    return re.findall(r"^## (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -91,7 +91,7 @@ def test_lessons_are_numbered_and_each_has_its_exercise_its_solution_and_its_kor
 def asked(page: Path) -> list[str]:
     """The command by which a lesson's exercise is judged."""
     text = page.read_text(encoding="utf-8").partition("## Exercise")[2]
-    found = re.search(r"^\$ (socklab check .*)$", text, re.M)
+    found = re.search(r"^\$ (socklab check .*)$", text, re.MULTILINE)
     assert found, f"{page}: its exercise is judged by no socklab check"
     return found[1].split()
 
