@@ -5,6 +5,7 @@ python3 server.py HOST PORT       judged by: socklab check echo -- python3 serve
 It is right but for one thing: it serves one client at a time. Fill in the four gaps.
 """
 
+import os
 import signal
 import socket
 import sys
