@@ -609,6 +609,8 @@ class Play:
         client, kind, t = str(message.pop("client", "")), str(message.pop("event")), int(message.pop("t", 0))
         if kind == "error" and self.framing != DATAGRAM:
             message["closed"] = True
+        if kind == "received" and self._flooded:
+            return  # what was under way when the flood was ended: megabytes for each connection
         event = self._record(kind, client, t or None, **message)
         if kind == "received" and self.guest is not None:
             self._came += len(event.content)
