@@ -66,6 +66,16 @@ def test_a_right_server_gets_all_its_points(run: Run, server: Path, tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_part_of_the_contract_can_be_asked_alone(run: Run, server: Path, tmp_path: Path) -> None:
+    """Categories and scenarios by name: what one works on."""
+    done = run("check", "chat", "--no-runs", "--json", "out.json", "--only", "framing", "--only", "quit-leaves", *START)  # fmt: skip
+
+    items = json.loads((tmp_path / "out.json").read_text())["items"]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert {item["category"] for item in items} == {"framing", "presence"}
+    assert [item["scenario"] for item in items if item["category"] == "presence"] == ["quit-leaves"]
+
+
 def test_a_wrong_server_is_told_what_is_wrong_where_and_why(run: Run, tmp_path: Path) -> None:
     """The evidence: step with file and line, expected, got, the likely cause, and the way to the whole history."""
     done = run("check", "chat", "--", "python3", str(WRONG / "chat-first-line-only.py"), "{host}", "{port}")
@@ -207,6 +217,7 @@ def test_a_dialect_is_proposed_and_then_obeyed(run: Run, tmp_path: Path) -> None
         (["chat", "--dialect", "ignore=(", "--", "x"], "not a regular expression"),
         (["chat", "--image", "x", "--on", "netns"], "an image is started by Docker"),
         (["chat", "--on", "docker", "--", "x"], "name one with --image"),
+        (["chat", "--only", "framming", "--", "x"], 'Did you mean "framing"?'),
         (["chat", "--", "no-such-program"], "no such program on the PATH"),
         (["chat", "--address", "127.0.0.1:1"], "nothing listens at 127.0.0.1:1"),
     ],

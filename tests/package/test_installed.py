@@ -146,3 +146,22 @@ def test_an_installed_init_makes_scripts_that_run(run: Run, tmp_path: Path) -> N
     (guide,) = re.findall(r"\S+/teachers\.md", done.stdout)
     assert Path(guide).is_file()
     assert (tmp_path / "run_autograder").stat().st_mode & 0o111
+
+
+def test_the_exercises_of_the_course_come_with_it(run: Run, tmp_path: Path) -> None:
+    assert run("init", "mine", "--lesson", "7").returncode == 0
+    judged = ("check", "echo", "--only", "concurrency", "--no-runs", "--", "python3", "server.py", "{host}", "{port}")  # fmt: skip
+
+    begun = run(*judged, cwd=tmp_path / "mine")
+    solution = ROOT / "docs/solutions/07-a-process-for-each/server.py"
+    (tmp_path / "mine/server.py").write_bytes(solution.read_bytes())
+    done = run(*judged, cwd=tmp_path / "mine")
+
+    assert (begun.returncode, done.returncode) == (1, 0), begun.stdout + done.stdout + done.stderr
+
+
+def test_a_lesson_that_is_not_there_is_told(run: Run) -> None:
+    done = run("init", "mine", "--lesson", "99")
+
+    assert done.returncode == 2
+    assert "there is no lesson 99; they are" in done.stderr
