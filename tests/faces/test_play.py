@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from socklab.cli import main
 from tests.faces.conftest import ECHO, ROOT, SCENARIO, Folder
 
 WRONG = ECHO.replace("recv(CHUNK)", "recv(CHUNK).upper()")
@@ -252,3 +254,16 @@ def test_the_schema_beside_the_scenarios_is_the_current_one() -> None:
     ).stdout
 
     assert json.loads(printed) == json.loads((ROOT / "scenario.schema.json").read_text())
+
+
+def test_every_command_has_a_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    commands = re.findall(r"^    (\w+)(?: |$)", capsys.readouterr().out, re.MULTILINE)
+    assert {"play", "cut", "loss", "check"} <= set(commands)
+
+    for command in commands:
+        with pytest.raises(SystemExit) as ended:
+            main([command, "--help"])
+        assert ended.value.code == 0
+        assert f"socklab {command}" in capsys.readouterr().out
