@@ -1,0 +1,143 @@
+"""The reference: its tables are what the code says, its examples play, and nothing in the documents is left untried."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from docs import reference
+from docs.reference import PAGES
+from docs.transcripts import ROOT, Block, blocks
+from socklab import language
+from socklab.grammar import Variants
+
+VERBS = PAGES / "verbs.md"
+
+
+@pytest.mark.parametrize("page", sorted(PAGES.glob("*.md")), ids=lambda page: page.stem)
+def test_what_is_made_from_the_code_is_as_the_code_has_it_now(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+
+    assert text == reference.made(text), "stale: python -m docs.reference"
+
+
+# Scenarios.
+
+
+def examples() -> list[Block]:
+    """The whole scenarios of the page of verbs."""
+    return [
+        block
+        for block in blocks(VERBS.read_text(encoding="utf-8"))
+        if block.language == "yaml" and any(line.startswith("title:") for line in block.lines)
+    ]
+
+
+def parsed(block: Block) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load("\n".join(block.lines))
+    return data
+
+
+@pytest.fixture(scope="session")
+def played(tmp_path_factory: pytest.TempPathFactory, why_no_netns: str | None) -> Path:
+    """A folder with all examples played: their verdicts in results.json, their histories in runs/."""
+    if why_no_netns:
+        pytest.skip(why_no_netns)
+    folder = tmp_path_factory.mktemp("examples")
+    shutil.copy(ROOT / "docker-compose.yml", folder)
+    (folder / "services").symlink_to(ROOT / "services")
+    for block in examples():
+        (folder / f"line-{block.line}.scenario.yaml").write_text("\n".join(block.lines) + "\n")
+    command = [sys.executable, "-m", "socklab", "play", "--on", "netns", "--results", "results.json", "."]
+    subprocess.run(command, cwd=folder, env=environment(), capture_output=True)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT)}
+
+
+@pytest.mark.timeout(300)
+def test_every_example_of_a_verb_passes(played: Path) -> None:
+    results = json.loads((played / "results.json").read_text())
+    verdicts = {(Path(each["scenario"]).name, each["verdict"]): each.get("reason") for each in results}
+
+    assert {key: reason for key, reason in verdicts.items() if key[1] != "pass"} == {}
+    assert {name for name, _ in verdicts} == {f"line-{block.line}.scenario.yaml" for block in examples()}
+
+
+def test_every_verb_has_a_section_and_an_example_there_or_in_the_next() -> None:
+    text = VERBS.read_text(encoding="utf-8")
+    titles = re.findall(r"^### (.+)$", text, re.MULTILINE)
+
+    assert sorted(titles) == sorted([*language.VERBS, "note"])
+    for title in language.VERBS:
+        section = text.partition(f"\n### {title}\n")[2]
+        assert f"<!-- made: verb {title} -->" in section.partition("\n### ")[0], title
+        example = section.partition("```yaml\n")[2].partition("```")[0]
+        assert re.search(rf"^ +- {title}:", example, re.MULTILINE), f"the next example does not show {title}"
+
+
+def steps(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """All steps, those within steps too, each without what stands below it."""
+
+    def walk(each: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        for step in each:
+            inner = [*step.get("during", ()), *step.get("together", ()), *step.get("repeat", {}).get("steps", ())]
+            shown = {key: True if key in ("during", "together") else value for key, value in step.items()}
+            if "repeat" in step:
+                shown["repeat"] = {key: True for key in step["repeat"]}
+            yield shown
+            yield from walk(inner)
+
+    yield from walk(data["steps"])
+
+
+def all_keys(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield str(key)
+            yield from all_keys(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from all_keys(inner)
+
+
+def test_every_key_of_the_language_is_in_an_example() -> None:
+    """Of the head, of a client, of each verb, of what may stand beside it, of each form of expecting."""
+    heads: set[str] = set()
+    clients: set[str] = set()
+    below: dict[str, set[str]] = defaultdict(set)
+    beside: set[str] = set()
+    for block in examples():
+        data = parsed(block)
+        heads |= set(data)
+        clients |= set(all_keys(data["clients"]))
+        for step in steps(data):
+            verb = next((key for key in step if key in language.VERBS), "note")
+            below[verb] |= set(all_keys(step.get(verb)))
+            beside |= set(step) - {verb}
+    variants = language.EXPECTATION.map
+    assert isinstance(variants, Variants)
+    forms = {name for _, fields in variants.variants for name in fields.fields}
+    missing = {
+        "head": set(language.SCENARIO.fields) - heads,
+        "client": {name for fields in reference.within(language.CLIENT) for name in fields.fields} - clients,
+        "beside": set(language.MODIFIERS) - beside,
+        "expect": (forms | set(language.WIRE.fields)) - below["expect"],
+        "links": {*reference.IN_COMMON, *language.PACKETS} - set().union(*(below[v] for v in language.FAULT_VERBS)),
+        **{verb: set(reference.keys(verb)) - below[verb] - (beside if verb == "connect" else set()) for verb in language.VERBS},
+    }  # fmt: skip
+
+    assert {name: keys for name, keys in missing.items() if keys} == {}
