@@ -20,7 +20,20 @@ from socklab.backends.docker import Docker
 from socklab.backends.joined import Joined
 from socklab.backends.netns import Netns
 from socklab.backends.process import Process
-from socklab.grammar import Field, Fields, Flag, ListOf, MapOf, Named, Number, Setting, Shapes, Type, Variants, Word
+from socklab.grammar import (
+    Field,
+    Fields,
+    Flag,
+    ListOf,
+    MapOf,
+    Named,
+    Number,
+    Setting,
+    Shapes,
+    Type,
+    Variants,
+    Word,
+)
 
 PAGES = Path(__file__).resolve().parent / "reference"
 MADE = re.compile(r"(<!-- made: ([a-z-]+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -195,14 +208,21 @@ def summaries() -> dict[str, str]:
 
 def usage(name: str, parser: argparse.ArgumentParser) -> str:
     if parser.usage:
-        return _plain(parser.usage)
+        return "\n".join(line.strip() for line in parser.usage.splitlines())
     words = [f"socklab {name}"]
     if any(a.option_strings and a.dest != "help" for a in parser._actions):
         words.append("[options]")
     for action in parser._actions:
         if not action.option_strings:
             shown = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
-            words.append({"?": f"[{shown}]", "*": f"[{shown} ...]", "+": f"{shown} ...", argparse.REMAINDER: f"{shown} ..."}.get(str(action.nargs), shown))
+            words.append(
+                {
+                    "?": f"[{shown}]",
+                    "*": f"[{shown} ...]",
+                    "+": f"{shown} ...",
+                    argparse.REMAINDER: f"{shown} ...",
+                }.get(str(action.nargs), shown)
+            )
     return " ".join(words)  # fmt: skip
 
 
@@ -220,7 +240,9 @@ def command(name: str) -> str:
     for action in parser._actions:
         if action.dest == "help" or action.help == argparse.SUPPRESS:
             continue
-        value = "" if action.nargs == 0 else f" {formatter._metavar_formatter(action, action.dest.upper())(1)[0]}"
+        value = (
+            "" if action.nargs == 0 else f" {formatter._metavar_formatter(action, action.dest.upper())(1)[0]}"
+        )
         shown = [f"`{option}{value}`" for option in action.option_strings] or [f"`{value.strip()}`"]
         about = _plain(formatter._expand_help(action)) if action.help else ""
         rows.append([", ".join(shown), about])
@@ -292,7 +314,9 @@ def made(text: str) -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m docs.reference", description=(__doc__ or "").split("\n\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m docs.reference", description=(__doc__ or "").split("\n\n")[0]
+    )
     parser.add_argument("--check", action="store_true", help="say which pages are stale, and write none")
     asked = parser.parse_args()
     stale = 0

@@ -19,7 +19,8 @@ import yaml
 from docs import reference
 from docs.reference import PAGES
 from docs.transcripts import ROOT, Block, blocks
-from socklab import language
+from socklab import cli, language
+from socklab.cli import common
 from socklab.grammar import Variants
 
 VERBS = PAGES / "verbs.md"
@@ -94,10 +95,14 @@ def steps(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
     def walk(each: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for step in each:
-            inner = [*step.get("during", ()), *step.get("together", ()), *step.get("repeat", {}).get("steps", ())]
+            inner = [
+                *step.get("during", ()),
+                *step.get("together", ()),
+                *step.get("repeat", {}).get("steps", ()),
+            ]
             shown = {key: True if key in ("during", "together") else value for key, value in step.items()}
             if "repeat" in step:
-                shown["repeat"] = {key: True for key in step["repeat"]}
+                shown["repeat"] = dict.fromkeys(step["repeat"], True)
             yield shown
             yield from walk(inner)
 
@@ -141,3 +146,79 @@ def test_every_key_of_the_language_is_in_an_example() -> None:
     }  # fmt: skip
 
     assert {name: keys for name, keys in missing.items() if keys} == {}
+
+
+# The command line.
+
+
+CLI = PAGES / "cli.md"
+
+
+def test_every_command_has_its_section_in_the_order_of_help() -> None:
+    titles = re.findall(r"^## socklab (\S+)$", CLI.read_text(encoding="utf-8"), re.MULTILINE)
+
+    assert titles == list(reference.commands())
+
+
+@pytest.mark.parametrize("name", list(reference.commands()))
+def test_every_command_says_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([name, "--help"])
+
+    assert ended.value.code == 0
+    assert f"socklab {name}" in capsys.readouterr().out
+
+
+def test_every_argument_says_what_it_is() -> None:
+    silent = [
+        f"{name} {action.metavar or action.dest}"
+        for name, parser in reference.commands().items()
+        for action in parser._actions
+        if not action.help
+    ]
+
+    assert silent == []
+
+
+def rows(text: str, title: str) -> list[list[str]]:
+    """The cells of the first table below a title."""
+    section = re.split(rf"^#+ {re.escape(title)}$", text, maxsplit=1, flags=re.MULTILINE)[1]
+    lines = re.search(r"(?:^\|.*\n)+", section, re.MULTILINE)
+    assert lines is not None, title
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip("|"))]
+        for line in lines[0].splitlines()[2:]
+    ]
+
+
+def words(cell: str) -> set[str]:
+    """What stands in `code` in a cell."""
+    return set(re.findall(r"`([^`]+)`", cell))
+
+
+def test_exit_codes_are_those_of_the_code() -> None:
+    told = {(int(code), name.strip("`")) for code, name, _ in rows(CLI.read_text(), "Exit codes")}
+    codes = {(value, name) for name, value in vars(common).items() if name.isupper() and type(value) is int}
+
+    assert told == codes
+
+
+READ_BY_PYTHON = re.compile(
+    r"\b(?:environ|environment)(?:\.get\(|\[)\s*f?\"([A-Z_]+)\"|\"(_ARGCOMPLETE)\" in os\.environ"
+)
+READ_BY_COMPOSE = re.compile(r"\$\{([A-Z_]+)[:}-]")  # fmt: skip
+
+
+def test_no_variable_of_the_environment_is_missing() -> None:
+    read: set[str] = set()
+    for folder in ("socklab", "services", "clients"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if "templates" not in path.parts:
+                read |= {a or b for a, b in READ_BY_PYTHON.findall(path.read_text(encoding="utf-8"))}
+    for name in ("docker-compose.yml", "docker-stack.yml"):
+        read |= set(READ_BY_COMPOSE.findall((ROOT / name).read_text(encoding="utf-8")))
+    told = set().union(
+        *(words(first) for first, *_ in rows(CLI.read_text(encoding="utf-8"), "The environment"))
+    )
+
+    assert told - {"HOST", "PORT"} == read
