@@ -222,3 +222,112 @@ def test_no_variable_of_the_environment_is_missing() -> None:
     )
 
     assert told - {"HOST", "PORT"} == read
+
+
+# Events.
+
+
+EVENTS = PAGES / "events.md"
+NOT_HERE = {
+    ("note", "clock"),  # a swarm of several machines
+    ("sent", "join"),  # a dialect
+}
+"""Fields that no play of these tests brings."""
+
+
+RARE = """
+title: What does not happen in a short example
+service: eventloop
+clients: [alice, bob]
+steps:
+  - connect: everyone
+  - set: {alice: {user_timeout: 300}}
+  - isolate: alice
+    during:
+      - send: {alice: hello}
+      - expect: {alice: {error: timed out}}
+        within: 10s
+  - kill: server
+  - expect: {bob: eof}
+  - send: {bob: nobody is there}
+  - expect: {bob: reset}
+  - send: {bob: again}
+"""
+
+
+def told_events() -> dict[str, dict[str, bool]]:
+    """Kind → field → whether it may be missing, as the page says."""
+    text = EVENTS.read_text(encoding="utf-8")
+    told: dict[str, dict[str, bool]] = {}
+    for title in re.findall(r"^### (.+)$", text, re.MULTILINE):
+        section = text.partition(f"\n### {title}\n")[2].partition("\n#")[0]
+        fields = {
+            name: what.startswith("may be missing")
+            for name, what in re.findall(r"^\| `([\w-]+)` \| (.*) \|$", section, re.MULTILINE)
+        }
+        told |= dict.fromkeys(title.split(", "), fields)
+    return told
+
+
+@pytest.fixture(scope="session")
+def histories(played: Path) -> list[dict[str, Any]]:
+    """The events of the examples, of a part of the library, of a lab by hand, and of servers that are wrong."""
+
+    def run(*words: str, typed: str = "") -> None:
+        command = [sys.executable, "-m", "socklab", *words, "--on", "netns"]
+        subprocess.run(command, cwd=played, env=environment(), input=typed, text=True, capture_output=True)
+
+    rare = played / "rare.scenario.yaml"
+    rare.write_text(RARE)
+    run("play", "-q", str(rare), str(ROOT / "scenarios" / "isolation"))
+    run("shell", "echo", typed="connect: alice\nsend: {alice: hello}\nexpect: {alice: hello}\n")
+    hungry = "import socket; socket.create_server(('0.0.0.0', 5005)); x = bytearray(1 << 31); x[::4096] = x[::4096]; input()"
+    run("check", "echo", "--only", "what-is-sent-comes-back", "--port", "5005", "--on", "netns", "--", sys.executable, "-c", hungry)  # fmt: skip
+    return [
+        json.loads(line)
+        for path in played.rglob("history.jsonl")
+        for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    ]
+
+
+@pytest.mark.timeout(300)
+def test_every_event_is_described_with_its_fields(histories: list[dict[str, Any]]) -> None:
+    told = told_events()
+    wrong: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    for event in histories:
+        kind, fields = event["kind"], set(event) - {"t", "kind", "node"}
+        seen |= {(kind, field) for field in fields} | {(kind, "")}
+        if kind not in told:
+            wrong.add(f"{kind}: is not described")
+            continue
+        wrong |= {f"{kind}: {field} is not described" for field in fields - set(told[kind])}
+        wrong |= {
+            f"{kind}: {f} may be missing" for f, may in told[kind].items() if f not in fields and not may
+        }
+
+    assert wrong == set()
+    expected = {(kind, field) for kind, fields in told.items() for field in ("", *fields)}
+    assert expected - seen == NOT_HERE
+
+
+def test_events_without_a_node_are_named(histories: list[dict[str, Any]]) -> None:
+    text = EVENTS.read_text(encoding="utf-8")
+    told = words(re.search(r"Events without a `node`: (.*?);", text, re.DOTALL)[1])  # type: ignore[index]
+    without = {event["kind"] for event in histories if "node" not in event}
+
+    assert without - {"note"} == told
+    assert not {event["kind"] for event in histories if "node" in event} & told
+
+
+def test_every_kind_that_the_code_makes_is_described() -> None:
+    made = set()
+    for name in ("conductor", "servers", "session"):
+        made |= set(
+            re.findall(
+                r'\brecord\(\s*"([a-z-]+)"',
+                (ROOT / "socklab" / f"{name}.py").read_text().replace("_record(", "record("),
+            )
+        )
+
+    assert made <= set(told_events())
