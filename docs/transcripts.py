@@ -61,6 +61,7 @@ _VARIES = (
     (r"(?<![\d.])\d+\.\d+(?![\d.])", "N"),  # not an address
     (r"\b\d+ (ms|µs|ns|MiB|KiB|MB|kB)\b", r"N \1"),
     (r'"(t|pid|process|seq|ack|window)": ?\d+', r'"\1":N'),  # of events and reports, which are JSON
+    (r'"python":"[\d.]+"', '"python":"N"'),
     (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r"\b(process|pid|worker|fd|ino|inode|sk|uid)([ =:])\d+", r"\1\2N"),
     (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import json
 import os
 import re
@@ -331,3 +333,74 @@ def test_every_kind_that_the_code_makes_is_described() -> None:
         )
 
     assert made <= set(told_events())
+
+
+# The agent.
+
+
+AGENT = PAGES / "agent.md"
+
+
+def module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "clients" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+READS = re.compile(
+    r'(?:message\.get\(|(?:need|seconds|place_of|whole|number_of|bytes_of)\(message, )(?:prefix \+ )?"(\w+)"'
+)
+
+
+def test_every_command_of_the_agent_is_described_with_its_fields() -> None:
+    agent = module("agent")
+    told = {
+        name.strip("`"): words(fields)
+        for name, fields, _ in rows(AGENT.read_text(encoding="utf-8"), "Commands")
+    }
+    code = {name[3:]: getattr(agent.Agent, name) for name in dir(agent.Agent) if name.startswith("do_")}
+
+    assert set(told) == set(code)
+    for name, function in code.items():
+        source = inspect.getsource(function)
+        read = set(READS.findall(source)) | ({"client"} if "client_of" in source else set())
+        values = (
+            {"tcp", "udp", "unix", "@"} if name == "open" else {"what", "crowd"} if name == "crowd" else set()
+        )
+        assert read - values == told[name] - values, name
+
+
+def test_words_options_events_and_the_version_of_the_agent_are_told() -> None:
+    agent, text = module("agent"), AGENT.read_text(encoding="utf-8")
+    source = (ROOT / "clients" / "agent.py").read_text(encoding="utf-8")
+    section = {
+        title: text.partition(f"\n## {title}\n")[2].partition("\n## ")[0] for title in ("Errors", "Options")
+    }
+
+    assert {*agent.WORDS.values(), "usage", "other"} <= words(section["Errors"])
+    assert set(agent.OPTIONS) <= words(section["Options"])
+    assert {name.strip("`") for name, *_ in rows(text, "Events")} == set(
+        re.findall(r'"event": "(\w+)"', source.partition('"""\n\nimport')[2])
+    )
+    assert f"This is version {agent.VERSION}." in text
+
+
+def test_every_command_of_a_crowd_is_described_with_its_fields() -> None:
+    source = (ROOT / "clients" / "crowd.py").read_text(encoding="utf-8")
+    text = AGENT.read_text(encoding="utf-8").partition("\n## Crowds\n")[2].partition("\n## ")[0]
+    known = re.search(r"known = \((.*?)\)", source)
+    assert known is not None
+    answers = {
+        key
+        for body in re.findall(r"return \{\n(.*?)\n        \}", source, re.DOTALL)
+        for key in re.findall(r'^ +"(\w+)":', body, re.MULTILINE)
+    }
+
+    assert [name.strip("`") for name, *_ in rows(AGENT.read_text(encoding="utf-8"), "Crowds")] == re.findall(
+        r'"([\w-]+)"', known[1]
+    )
+    assert set(READS.findall(source)) - {"what", "crowd"} <= words(text)
+    assert answers | set(module("crowd").WRONG) <= words(text)
