@@ -5,31 +5,7 @@ newest events are kept in memory, too; the others are read again from there by w
 Times are nanoseconds of the conductor's monotonic clock (clock_gettime(2), CLOCK_MONOTONIC), which all processes of one
 machine share, containers too. What comes from another machine is told in this time; how exactly, a note says.
 
-What kinds there are, and what their `data` holds:
-
-    play        scenario (its text), path, service, values, backend, framing, nodes: {name: address},
-                networks: {name: [network]}                                    the first event
-    step        line, path ("3" or "3.1"), verb, text, phase: begin | end | failed | broken off (the lab, or a person)
-    typed       text      a step as lines of a file, which a person adds at the end of the scenario
-    connected   local, remote, connection (counts from 1 for each client)     refused   error, message
-    sent        bytes, to, chunks: [{text|base64, repeat}]                    received  text|base64, from (UDP)
-    eof, reset, error (error, message)                     what the peer or the network did to the socket
-    crowd       connected, of (so many were wanted), remote                   of clients in one program
-    load        said, heard (by all together), per_second, latency: {p50: s}, wrong: [text]    of what they said
-    half-closed, closed, aborted, stalled, reading, set    what the scenario made the client do
-    spawned     argv, pid         ready  protocol, address, port              exited    status, expected
-    log         stream, text      signalled  signal, group                    servers
-    unplugged, plugged                            hosts whose interfaces are gone, are there again
-    fault       links: {"a→b": "loss 10%, …"}      the link faults in force from here on; empty: none
-    packet      from, to, fate: dropped | duplicated | corrupted | overtaken | delayed, by (the fault), ordinal, size, what, head (hex)
-    wire        from, to (hosts, or addresses), words (SYN, RST, retransmission, …), sport, dport, seq, ack, window, what
-    segment     from, to, sport, dport, seq, ack, size when a packet left that has something in it, or is the ACK of a SYN or a FIN: the first of them only
-    sockets     peer (or listen), state, send-q, recv-q, accept-queue      what a node's kernel said of a socket
-    holdings    descriptors, threads, children, zombies, memory (bytes)      what a server's process and those below it hold
-    counted     links: {"a→b": {asked, seen, dropped, …}}      what the gates counted, at the end
-    note        text              remarks of the lab itself; of a host on another machine, at the start and at the end, clock: {ahead, error (ns),
-                                  rounds, steps}
-    verdict     verdict, reason, line; of a failure also expected, got, cause  the last event
+docs/reference/events.md says what kinds there are and what their `data` holds; a test holds it against plays.
 """
 
 from __future__ import annotations

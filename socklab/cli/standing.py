@@ -60,17 +60,27 @@ def add_parsers(commands: Any) -> None:
         )
         compose(parser)
     heal = add("heal", "undo link faults: all, of a node, or between two", _heal)
-    heal.add_argument("words", nargs="*", metavar="NODE")
+    heal.add_argument(
+        "words",
+        nargs="*",
+        metavar="NODE",
+        help="none: all; one: what concerns it; two: the link between them",
+    )
     compose(heal)
     restart = add("restart", "start a server of the standing lab again", _restart)
-    restart.add_argument("service", metavar="SERVICE")
+    restart.add_argument("service", metavar="SERVICE", help="a server of the lab")
     compose(restart)
     logs = add("logs", "what a server of the standing lab printed", _logs)
-    logs.add_argument("service", metavar="SERVICE")
+    logs.add_argument("service", metavar="SERVICE", help="a server of the lab")
     compose(logs)
     exec_ = add("exec", "run a program on a node of the standing lab", _exec)
-    exec_.add_argument("node", metavar="NODE")
-    exec_.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
+    exec_.add_argument("node", metavar="NODE", help="a server or a client of the lab")
+    exec_.add_argument(
+        "argv",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND",
+        help="a program of this machine, with its arguments",
+    )
     compose(exec_)
     compose(add("down", "end the standing lab; remove what killed plays left in Docker", _down))
 
