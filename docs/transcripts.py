@@ -381,7 +381,9 @@ class Page:
             try:
                 exec(compile(example.source, "<stdin>", "single"), self.session)
             except Exception as exc:
-                printed.write(f"Traceback (most recent call last):\n  ...\n{type(exc).__name__}: {exc}\n")
+                kind = type(exc)
+                place = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+                printed.write(f"Traceback (most recent call last):\n  ...\n{place}{kind.__qualname__}: {exc}\n")
         return printed.getvalue()
 
     def _file(self, block: Block, name: str) -> None:
