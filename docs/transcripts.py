@@ -62,8 +62,8 @@ _VARIES = (
     (r"\b\d+ (ms|µs|ns|MiB|KiB|MB|kB)\b", r"N \1"),
     (r'"(t|pid|process|seq|ack|window)": ?\d+', r'"\1":N'),  # of events and reports, which are JSON
     (r'"python":"[\d.]+"', '"python":"N"'),
-    (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r"\b(process|pid|worker|fd|ino|inode|sk|uid)([ =:])\d+", r"\1\2N"),
+    (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
     (r"\s+", " "),
 )
@@ -383,7 +383,9 @@ class Page:
             try:
                 exec(compile(example.source, "<stdin>", "single"), self.session)
             except Exception as exc:
-                printed.write(f"Traceback (most recent call last):\n  ...\n{type(exc).__name__}: {exc}\n")
+                kind = type(exc)
+                place = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
+                printed.write(f"Traceback (most recent call last):\n  ...\n{place}{kind.__qualname__}: {exc}\n")
         return printed.getvalue()
 
     def _file(self, block: Block, name: str) -> None:

@@ -170,7 +170,10 @@ def asked(order: Order) -> list[Asked]:
             continue
         if order.only and not _names(scenario) & set(order.only):
             continue
-        files.setdefault(scenario.path, Asked([], scenario.advice)).plays.append(scenario)
+        advice = (
+            scenario.advice and name_of(scenario) not in order.only
+        )  # whoever asks for it by name wants to know
+        files.setdefault(scenario.path, Asked([], advice)).plays.append(scenario)
     return sorted(files.values(), key=lambda a: (a.advice, len(list(a.plays[0].walk()))))
 
 

@@ -272,14 +272,15 @@ class Play:
         """The result of a play that an exception has ended."""
         match exc:
             case NotReady():
+                step = self._step  # a restart; None: it never came up
                 failure = Failure(
-                    f"{self.scenario.path}:1",
-                    f"start of {self.scenario.service}",
+                    f"{self.scenario.path}:{step.line if step else 1}",
+                    step.text if step else f"start of {self.scenario.service}",
                     "a server that listens",
                     str(exc),
                     server_log(self.history),
                     causes.of_start(self.history, str(exc)) if self.guest else "",
-                    start=True,
+                    start=step is None,
                 )
                 return self._result(Verdict.FAIL, str(exc), failure)
             case Failed():

@@ -111,6 +111,25 @@ def test_one_that_never_becomes_a_server_is_told_why_in_plain_words(
     assert [word for word in words if word not in done.stdout] == []
 
 
+def test_advice_costs_nothing_unless_it_is_asked_for_by_name(run: Run, tmp_path: Path) -> None:
+    """A server that cannot start again at once, without SO_REUSEADDR: the step and the cause, and that it did start before."""
+    text = ECHO.replace("socket.SO_REUSEADDR, 1", "socket.SO_REUSEADDR, 0")
+    assert text != ECHO
+    (tmp_path / "server.py").write_text(text)
+    name = "the-same-port-again-at-once"
+    for only, code, words in (
+        ("shutdown", 3, "✗ shutdown         advice"),
+        (name, 1, "✗ shutdown         0 of 1"),
+    ):
+        done = run("check", "echo", "--no-runs", "--only", only, *START)
+
+        assert done.returncode == code, done.stdout + done.stderr
+        assert words in done.stdout
+        assert "✓ start and port" in done.stdout
+        assert f"{name}.yaml:13: restart: server" in done.stdout
+        assert "SO_REUSEADDR is not set" in done.stdout
+
+
 def test_a_port_that_is_written_into_the_program_can_be_named(run: Run) -> None:
     """--port says where it listens; on one loopback the plays then come one after another."""
     wrong = str(WRONG / "echo-start-another-port.py")
