@@ -60,8 +60,8 @@ _VARIES = (
     (r"\b\d{8}-\d{6}\b", "RUN"),
     (r"(?<![\d.])\d+\.\d+(?![\d.])", "N"),  # not an address
     (r"\b\d+ (ms|µs|ns|MiB|KiB|MB|kB)\b", r"N \1"),
-    (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r"\b(process|pid|worker|fd|ino|inode|sk|uid)([ =:])\d+", r"\1\2N"),
+    (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
     (r"\s+", " "),
 )
@@ -474,9 +474,9 @@ def parts(page: Sequence[Block]) -> list[Part]:
                 found[-1].expected.append(line)
     following: dict[str, str] = {}
     for part in reversed(found):
-        # It need not end when keys are typed to it later.
+        # It need not end when keys are typed to it later, or something is to appear without any.
         part.ends = following.get(part.terminal, "$ ").startswith("$ ")
-        following[part.terminal] = part.act or following.get(part.terminal, "$ ")
+        following[part.terminal] = part.act
     return found
 
 
