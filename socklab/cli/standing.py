@@ -53,7 +53,7 @@ def add_parsers(commands: Any) -> None:
             "words",
             nargs="+",
             metavar="WORD",
-            help="the two ends, what it is, and settings, as in scenarios: alice chat 100ms, alice-chat 10% burst=3",
+            help="the two ends, what it is, and settings, as in scenarios: alice chat 100ms, alice-chat 10%% burst=3",
         )
         parser.add_argument(
             "--one-way", action="store_true", help="only from the first to the second (default: both ways)"
