@@ -385,7 +385,9 @@ class Page:
             except Exception as exc:
                 kind = type(exc)
                 place = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
-                printed.write(f"Traceback (most recent call last):\n  ...\n{place}{kind.__qualname__}: {exc}\n")
+                printed.write(
+                    f"Traceback (most recent call last):\n  ...\n{place}{kind.__qualname__}: {exc}\n"
+                )
         return printed.getvalue()
 
     def _file(self, block: Block, name: str) -> None:
