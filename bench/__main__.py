@@ -5,6 +5,7 @@ python -m bench step agent only these
 python -m bench docker     those of Docker
 python -m bench swarm      two engines as a swarm (root)
 python -m bench scale      what each of ten thousand connections costs (root)
+python -m bench tricks     what each trick of our servers is worth
 """
 
 from __future__ import annotations
@@ -104,8 +105,9 @@ BENCHES: dict[str, Callable[[], None]] = {
     "swarm": module("swarm"),
     "scale": module("scale"),
     "peers": module("peers"),
+    "tricks": module("tricks"),
 }
-APART = ("docker", "swarm", "scale", "peers")
+APART = ("docker", "swarm", "scale", "peers", "tricks")
 """What needs an engine or root, or takes long."""
 
 

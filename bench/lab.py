@@ -150,7 +150,8 @@ def main() -> None:
             raise SystemExit(reason)
         stack.callback(lambda: runner.run(backend.close()))
         peers: dict[str, Peer] = {}
-        for name, find in (("Mininet", lambda: mininet(stack)), ("Compose", compose)):
+        found: dict[str, Callable[[], Peer]] = {"Mininet": lambda: mininet(stack), "Compose": compose}
+        for name, find in found.items():
             try:
                 peers[name] = find()
             except Missing as exc:

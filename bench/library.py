@@ -34,7 +34,7 @@ async def played(paths: list[Path]) -> list[Result]:
 
 
 def split(result: Result) -> Counter[str]:
-    """Seconds of one play by what it was at: a verb, or `start`, `end` and `lab` around the steps."""
+    """Nanoseconds of one play by what it was at: a verb, or `start`, `end` and `lab` around the steps."""
     spent: Counter[str] = Counter()
     at, since = "start", 0
     going: list[Event] = []
@@ -50,8 +50,7 @@ def split(result: Result) -> Counter[str]:
         elif event.kind == "step":
             going = [step for step in going if step.data["path"] != event.data["path"]]
         at = str(going[-1].data["verb"]) if going else "end"
-    spent = Counter({what: ns / 1e9 for what, ns in spent.items()})
-    spent["lab"] = result.seconds - (last - first) / 1e9
+    spent["lab"] = round(result.seconds * 1e9) - (last - first)
     return spent
 
 
@@ -89,9 +88,9 @@ def main() -> None:
     )
     spent: Counter[str] = sum((split(result) for result in results), Counter())
     whole = spent.total()
-    row("  the plays' own seconds, side by side", f"{whole:.1f} s", "–")
+    row("  the plays' own seconds, side by side", f"{whole / 1e9:.1f} s", "–")
     for what, each in spent.most_common():
         if each >= TOLD * whole:
-            row(f"    {NAMES.get(what, what)}", f"{each:.1f} s = {each / whole:.0%}", "–")
+            row(f"    {NAMES.get(what, what)}", f"{each / 1e9:.1f} s = {each / whole:.0%}", "–")
     for result in sorted(results, key=lambda result: -result.seconds)[:SLOWEST]:
         row(f"    one of the longest: {result.scenario.label}"[:58], f"{result.seconds:.1f} s", "–")

@@ -102,6 +102,7 @@ def main() -> None:
             shutil.copytree(ROOT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
         stack.enter_context(deployed(docker, project))
         played(docker, project)
+        heard(docker, project)
         links(docker, second)
 
 
@@ -235,12 +236,7 @@ def deployed(docker: Docker, project: Path) -> Iterator[None]:
 def played(docker: Docker, project: Path) -> None:
     """What came of the plays, and whether the times are told as exactly as it is said."""
     began = time.perf_counter()
-
-    def over() -> bool:
-        states = docker("service", "ps", f"{STACK}_conductor", "--format", "{{.CurrentState}}")
-        return states.startswith(("Complete", "Failed", "Rejected"))
-
-    until(over, "all is played")
+    until(lambda: has_ended(docker), "all is played")
     took = time.perf_counter() - began
     results = json.loads((project / "runs" / "latest.json").read_text())
     verdicts = [r["verdict"] for r in results]
@@ -271,6 +267,30 @@ def played(docker: Docker, project: Path) -> None:
         "  its true error",
         f"{statistics.median(wrong_by):.0f} µs (≤ {wrong_by[-1]:.0f}), {outside} outside",
         "0 outside of what is stated",
+    )
+
+
+def has_ended(docker: Docker) -> bool:
+    """The conductor's latest task."""
+    states = docker("service", "ps", f"{STACK}_conductor", "--format", "{{.CurrentState}}")
+    return states.startswith(("Complete", "Failed", "Rejected"))
+
+
+def heard(docker: Docker, project: Path) -> None:
+    """A chat whose lines an agent on one machine says, and clients on both hear: all of them, and by clocks that are apart."""
+    words = "--on joined --no-pin --clients 2x40 --rate 500 --agents 2 --seconds 2 --rounds 1 --json runs/bench.json"
+    update = ("service", "update", "--detach", "--force", "--args", f"bench chat chat-eventloop {words}")
+    docker(*update, f"{STACK}_conductor")
+    file = project / "runs" / "bench.json"
+    until(lambda: file.exists() and has_ended(docker), "the chat over both machines is measured")
+    ((measured,),) = (each["rounds"] for each in json.loads(file.read_text()))
+    if measured["wrong"] or measured["cannot"]:
+        raise SystemExit(f"bench swarm: a chat over two machines: {measured['wrong'] or measured['cannot']}")
+    latency, error = measured["percentiles"]["p50"], measured["clock_error"]
+    row(
+        "a chat over both machines, 20,000/s: latency",
+        f"{latency * 1e6:.0f} µs ± {error * 1e6:.0f} of the clocks",
+        "nothing lost; error known",
     )
 
 

@@ -114,13 +114,13 @@ def _watch(port: int, play: str, count: int) -> list[list[tuple[int, bytes]]]:
             selector.register(viewer, selectors.EVENT_READ, each)
         while selector.get_map():
             for key, _ in selector.select():
-                viewer = key.fileobj
-                assert isinstance(viewer, socket.socket)
-                data = viewer.recv(1 << 18)
+                ready = key.fileobj
+                assert isinstance(ready, socket.socket)
+                data = ready.recv(1 << 18)
                 key.data.append((time.monotonic_ns(), data))
                 if not data or data.endswith(b"0\r\n\r\n"):
-                    selector.unregister(viewer)
-                    viewer.close()
+                    selector.unregister(ready)
+                    ready.close()
     return seen
 
 

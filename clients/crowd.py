@@ -7,6 +7,14 @@ A part of the scripted client; agent.py loads it with the first command that con
     → {"id": 2, "do": "crowd", "what": "fan-out", "crowd": "crowd", "senders": 10, "size": 63, "seconds": 2}
     ← {"id": 2, "ok": true, "t": …, "delivered": 81920000, "lost": 0, "doubled": 0, "damaged": 0, "seconds": 2.0, …}
 
+Crowds of several agents can make one load at a rate: one of them has the senders, the others ("elsewhere": true) only listen. They need
+not talk to each other, for every line and its time are known beforehand. What they are told is whose first line somebody has not heard
+yet ("meet", round by round until nobody misses any), and when the load begins, by their own clock:
+
+    → {"id": 2, "do": "crowd", "what": "meet", "crowd": "crowd", "senders": 10, "elsewhere": true, "size": 63, "rate": 1000, "seconds": 2}
+    ← {"id": 2, "ok": true, "t": …, "missing": []}
+    → {"id": 3, "do": "crowd", "what": "fan-out", "crowd": "crowd", "at": 8124.25}
+
 Neither what is said nor what is heard crosses the control stream, so that neither it nor the conductor is what is measured.
 
 What was delivered is checked, every byte of it. A line says who says it and how many lines that member has said:
@@ -49,6 +57,7 @@ SCRATCH = 1 << 18  # bytes that one recv() takes
 SLICE_S = 0.02  # of work, before the agent looks at its commands again
 RING = 4 << 20  # bytes of all rings together, about: they stay in the processor's cache
 RINGS = 256 << 20  # and at most
+ENDLESS = 1 << 20  # bytes without the end of a line: no chat has to carry so long a one
 KEPT = 16 << 20  # bytes of lines, for the slowest of those who hear the same
 LEAST, MOST = 64, 4096  # lines in the ring of a sender, where neither a window nor a rate needs more
 AHEAD_S = 2.0  # at a rate, a ring has the lines of so many seconds: a run of lost ones must not go round it
@@ -84,6 +93,7 @@ WORDS = {
     errno.ENFILE: "no descriptor",
     errno.EADDRNOTAVAIL: "no port",
 }
+WITHOUT_END = "line without end"  # why a member is gone whom a server talks to on and on
 WRONG = ("doubled", "reordered", "damaged", "foreign")  # what a Checker counts
 
 
@@ -459,7 +469,7 @@ class Crowds:
         what, name = message.get("what"), message.get("crowd")
         if not isinstance(name, str):
             raise Refused(f'a crowd command has "crowd", a name, not {name!r:.80}')
-        known = ("open", "more", "fan-out", "echo", "churn", "say", "look", "close")
+        known = ("open", "more", "meet", "fan-out", "echo", "churn", "say", "look", "close")
         if what not in known:
             raise Refused(f'"what" is one of {", ".join(known)}, not {what!r:.80}')
         if what == "churn":
@@ -513,6 +523,7 @@ class Crowd:
         self.by_fd = {}
         self.scratch = bytearray(SCRATCH)
         self.view = memoryview(self.scratch)
+        self.met = None  # a load whose first lines are said, and that others make, too
 
     def close(self, abort=False):
         for member in self.members:
@@ -530,7 +541,8 @@ class Crowd:
     # Coming and going.
 
     def open(self, message):
-        """Connect so many (with "more": so many besides); answers how many are connected, and why others are not."""
+        """Connect so many (with "more": so many besides); answers how many are connected, and why others are not. `first`: the number
+        of the first one, where members of several crowds must not bear the same."""
         count = whole(message, "count", 1, 1_000_000)
         at_once = whole(message, "at_once", 1, 100_000, 256)
         began = now()
@@ -538,7 +550,7 @@ class Crowd:
         senders = whole(message, "senders", 0, 65535, 0)
         of_sender, of_receiver = Greeting(message, "sender_"), Greeting(message)
         failed = collections.Counter()
-        first = self.members[-1].number + 1 if self.members else 0
+        first = self.members[-1].number + 1 if self.members else whole(message, "first", 0, 1_000_000, 0)
         if (most := raise_descriptor_limit()) < len(self.members) + count + SPARE:
             failed["no descriptor"] = min(count, len(self.members) + count + SPARE - most)
         left = collections.deque(range(first, first + count - failed["no descriptor"]))
@@ -667,11 +679,41 @@ class Crowd:
 
     def fan_out(self, message):
         """The first members say lines, the others hear them all. Answers what was said, what was delivered, and how long that took."""
-        senders = whole(message, "senders", 1, 65535, 1)
-        members = self.there(senders + 1)
-        load = (DatagramFanOut if self.kind == "udp" else FanOut)(self, members, senders, message)
+        if "at" in message:
+            if (load := self.met) is None:
+                raise Refused('"at" is for a load whose crowds have met')
+            self.met = None
+            return (yield from load.all_lines(number_of(message, "at", 0.0)))
+        load = self.load_of(message)
         yield from load.first_lines()
-        return (yield from load.all_lines())
+        return (yield from load.all_lines(now()))
+
+    def load_of(self, message):
+        senders = whole(message, "senders", 1, 65535, 1)
+        own = 0 if message.get("elsewhere") else senders
+        members = self.there(own + 1)
+        kind = DatagramFanOut if self.kind == "udp" else FanOut
+        return kind(self, members[:own], members[own:], senders, message)
+
+    def meet(self, message):
+        """One round of first lines, of the senders in `asked` (in the first round: all); answers whom somebody here has not heard even
+        then."""
+        asked = message.get("asked")
+        if asked is None:
+            load = self.load_of(message)
+            if not load.rate:
+                raise Refused(
+                    "what several crowds make has a rate: none knows how far those of others have heard"
+                )
+            self.met, asked = load, range(load.script.senders)
+        elif self.met is None:
+            raise Refused("the first round says what the load is")
+        senders = self.met.script.senders
+        if not isinstance(asked, range | list) or any(
+            type(each) is not int or not 0 <= each < senders for each in asked
+        ):
+            raise Refused(f'"asked" is a list of numbers of senders, not {asked!r:.80}')
+        return {"missing": sorted((yield from self.met.first_round(asked)))}
 
     def echo(self, message):
         return (yield from Echo(self, self.there(), message).run())
@@ -685,9 +727,10 @@ class FanOut:
     ahead = WINDOW
     first_at_once = None  # senders that say their first line at the same time: all
 
-    def __init__(self, crowd, members, senders, message):
+    def __init__(self, crowd, members, receivers, senders, message):
+        """`members` say the lines of `senders`; nobody does who is here, if others do it elsewhere."""
         self.crowd = crowd
-        self.senders, self.receivers = members[:senders], members[senders:]
+        self.senders, self.receivers = members, receivers
         self.speaking = {member.fd: number for number, member in enumerate(self.senders)}
         self.seconds = number_of(message, "seconds", 2.0)
         self.ramp = number_of(message, "ramp", 0.2)
@@ -697,6 +740,8 @@ class FanOut:
         self.size, (lines, kept) = whole(message, "size", HEAD, 60_000, 63), self.ahead
         # Lines, of all senders together; one each, at least.
         self.window = max(senders, whole(message, "window", 1, 1 << 30, min(lines, kept // self.size)))
+        # At a rate it is known beforehand how many lines there will be.
+        self.whole = max(self.messages, math.ceil((self.ramp + self.seconds) * self.rate))
         self.times = Times() if self.rate else None
         self.late = 0.0  # seconds that a line was said after its time, at most; without what the server is to blame for
         self.given = 0  # lines whose time has come
@@ -704,12 +749,16 @@ class FanOut:
         self.sharing = list(self.receivers)
         self.own_order = 0  # receivers that heard another order than the rest
         self.watched = set()  # senders whose kernel has no room
-        self.script = self.script_of(message)
-        for member in members:
+        self.script = self.script_of(senders, message)
+        self.deadline = now() + self.limit  # of the first lines
+        self.attempt = 0
+        self.missing = {member.fd: set(range(senders)) for member in receivers}  # first lines not heard yet
+        self.unsaid_first = [b""] * senders
+        for member in (*members, *receivers):
             member.start()
 
-    def script_of(self, message):
-        size, senders = self.size, len(self.senders)
+    def script_of(self, senders, message):
+        size = self.size
         say = bytes_of(message, "say_before", ""), bytes_of(message, "say_after", self.newline)
         hear = None
         if "hear_before" in message or self.crowd.kind == "udp":
@@ -723,48 +772,48 @@ class FanOut:
 
     def first_lines(self):
         """Everybody has joined, and it is known how lines look, when all have heard one line of every sender."""
-        script, deadline = self.script, now() + self.limit
-        missing = {member.fd: set(range(script.senders)) for member in self.receivers if not member.gone}
-        unsaid = [b""] * script.senders
-        attempt = 0
-        while True:
-            attempt += 1
-            asked = set(sorted(set().union(*missing.values()))[: self.first_at_once])
-            for number in asked:
-                unsaid[number] += script.wrapped(number, script.first(number, attempt))
-            again = now() + AGAIN_S
-            # As long as some come, those that do not are on their way: to say them again would but add to the queue.
-            while now() < min(again, deadline) and not all(map(asked.isdisjoint, missing.values())):
-                for number in asked:
-                    member = self.senders[number]
-                    unsaid[number] = unsaid[number][self.try_to_send(member, unsaid[number]) :]
-                for fd, _ in self.crowd.wait(min(again, deadline)):
-                    member = self.crowd.by_fd[fd]
-                    if (data := self.take(member)) is None:
+        asked = range(self.script.senders)
+        while asked:
+            asked = yield from self.first_round(asked)
+
+    def first_round(self, asked):
+        """Say the first lines of these senders, and listen until all have heard them, or nothing comes any more. Returns the senders
+        whose first line somebody here has not heard."""
+        script, missing, unsaid = self.script, self.missing, self.unsaid_first
+        self.attempt += 1
+        asked = set(sorted(asked)[: self.first_at_once])
+        own = asked if self.senders else ()
+        for number in own:
+            unsaid[number] += script.wrapped(number, script.first(number, self.attempt))
+        again = now() + AGAIN_S
+        # As long as some come, those that do not are on their way: to say them again would but add to the queue.
+        while now() < min(again, self.deadline) and (
+            any(unsaid[number] for number in own) or not all(map(asked.isdisjoint, missing.values()))
+        ):
+            for number in own:
+                unsaid[number] = unsaid[number][self.try_to_send(self.senders[number], unsaid[number]) :]
+            for fd, _ in self.crowd.wait(min(again, self.deadline)):
+                member = self.crowd.by_fd[fd]
+                if (data := self.take(member)) is None:
+                    missing.pop(fd, None)
+                elif fd in missing and self.first_heard(member, data, missing[fd]):
+                    again = now() + AGAIN_S
+                    if not missing.get(fd):
                         missing.pop(fd, None)
-                    elif fd in missing and self.first_heard(member, data, missing[fd]):
-                        again = now() + AGAIN_S
-                        if not missing[fd]:
-                            del missing[fd]
-                yield
-            if not missing or not self.is_anyone_there():
-                break
-            if now() >= deadline:
-                heard = (self.crowd.by_fd[fd].unread for fd in missing)
-                instead = next((f"; one got {bytes(text[:60])!r}" for text in heard if text), "")
-                raise Unheard(
-                    f"{len(missing)} of {len(self.receivers)} receivers did not hear the first line of every sender within {self.limit:g} s"
-                    + instead
-                )
+            yield
+        if missing and self.is_anyone_there():
+            if now() < self.deadline:
+                return set().union(*missing.values())
+            heard = (self.crowd.by_fd[fd].unread for fd in missing)
+            instead = next((f"; one got {bytes(text[:60])!r}" for text in heard if text), "")
+            raise Unheard(
+                f"{len(missing)} of {len(self.receivers)} receivers did not hear the first line of every sender within {self.limit:g} s"
+                + instead
+            )
         if not self.is_anyone_there() or None in script.heard:
             told = ", ".join(f"{count} {why}" for why, count in self.gone().items())
             raise Unheard(f"clients were gone before all had heard the first line of every sender: {told}")
-        script.begin()
-        for member in (*self.senders, *self.receivers):
-            member.start()
-            if member.gone:
-                # So that it is not taken for one of those who share what they hear.
-                member.own = Checker(script)
+        return set()
 
     def first_heard(self, member, data, missing):
         """`missing`: the senders of whom this member has not heard the first line. Whether it has heard one of them."""
@@ -788,6 +837,13 @@ class FanOut:
                     start = unread.rfind(b"\n", 0, begin) + 1
                     script.learn(sender, bytes(unread[start:begin]), bytes(unread[end:newline]))
                 missing.discard(sender)
+        if len(unread) > ENDLESS:  # what others say is not kept; of a line that goes on and on nothing is
+            passed = member.at if script.told else unread.rfind(b"\n", 0, member.at) + 1
+            del unread[:passed]
+            member.at -= passed
+            if len(unread) > ENDLESS:
+                self.missing.pop(member.fd, None)
+                self.end(member, WITHOUT_END)
         return len(missing) < before
 
     def take(self, member):
@@ -806,8 +862,9 @@ class FanOut:
             self.sharing.remove(member)
 
     def is_anyone_there(self):
-        """Somebody who speaks, and somebody who hears."""
-        return not all(m.gone for m in self.senders) and not all(m.gone for m in self.receivers)
+        """Somebody who speaks, here or elsewhere, and somebody who hears."""
+        is_said = not self.senders or not all(m.gone for m in self.senders)
+        return is_said and not all(m.gone for m in self.receivers)
 
     def try_to_send(self, member, data):
         """How many bytes the kernel takes now."""
@@ -824,9 +881,14 @@ class FanOut:
 
     # All other lines.
 
-    def all_lines(self):
+    def all_lines(self, began):
+        """They begin at this moment."""
+        self.start()
         self.stream = Stream(self.script, self.due if self.rate else None)
-        self.began = self.last = began = now()
+        while (left := began - now()) > 0:
+            time.sleep(min(left, SLICE_S))
+            yield
+        self.began = self.last = began
         first, last = began + self.ramp, began + self.ramp + self.seconds
         before = after = usage = None
         slice_ends = began + SLICE_S
@@ -855,6 +917,15 @@ class FanOut:
             self.watch(member, False)  # in the next load it may be one who hears
         return self.figures(before, after, usage)
 
+    def start(self):
+        """Nobody has said or heard anything that counts."""
+        self.script.begin()
+        for member in (*self.senders, *self.receivers):
+            member.start()
+            if member.gone:
+                # So that it is not taken for one of those who share what they hear.
+                member.own = Checker(self.script)
+
     def due(self, sender, number, lines):
         """The times of a run of lines."""
         senders, rate = self.script.senders, self.rate
@@ -862,15 +933,17 @@ class FanOut:
 
     def next_time(self, t, end):
         """Until when we may sleep if nothing comes."""
-        return min(end, max(t, self.began + self.given / self.rate)) if self.rate else end
+        return min(end, max(t, self.began + self.given / self.rate)) if self.rate and self.senders else end
 
     def say(self, t):
         senders, size = self.script.senders, self.script.say_size
+        if not self.senders:
+            return
         if self.rate:
             time_of = self.began + self.given / self.rate  # the first one that was not due at the last look
             if time_of >= self.began + self.ramp:
                 self.late = max(self.late, t - time_of)
-            self.given = due = int((t - self.began) * self.rate) + 1
+            self.given = due = min(int((t - self.began) * self.rate) + 1, self.whole)
             for number, member in enumerate(self.senders):
                 end = (due - number + senders - 1) // senders * size
                 if member.sent < end and member.fd not in self.watched:
@@ -966,6 +1039,9 @@ class FanOut:
             self.hear_alone(member, crowd.view[:size])
             return
         if size > known:
+            if len(stream.data) - stream.checked > ENDLESS:
+                self.leave(member, WITHOUT_END)
+                return
             stream.add(crowd.view[known:size])
         member.at += size
         if self.times:
@@ -982,6 +1058,7 @@ class FanOut:
         """A receiver has ended: it keeps what it has heard."""
         if member.own is None:
             self.part(member)
+        member.unread = bytearray()
         self.end(member, why)
 
     def hear_alone(self, member, part):
@@ -995,6 +1072,8 @@ class FanOut:
                     self.count_times(self.due(sender, number, lines))
 
         del member.unread[: member.own.check(member.unread, 0, tell)]
+        if len(member.unread) > ENDLESS:
+            self.end(member, WITHOUT_END)
 
     def count_times(self, dues):
         t, first, add = now(), self.began + self.ramp, self.times.add
@@ -1017,6 +1096,10 @@ class FanOut:
     def said(self):
         return sum(member.sent // self.script.say_size for member in self.senders)
 
+    def owed(self):
+        """Lines that each receiver has to hear. Of those that others say: all that they will, as far as the server takes them."""
+        return self.said() if self.senders else self.whole
+
     def delivered(self):
         return sum(self.heard_by(member) for member in self.receivers)
 
@@ -1037,10 +1120,10 @@ class FanOut:
 
     def all_heard(self, t):
         """Whether all lines have come; or, for a moment, nothing but what is behind those that are missing."""
-        said, left = self.said(), [member for member in self.receivers if not member.gone]
-        if all(self.heard_by(member) >= said for member in left):
+        owed, left = self.owed(), [member for member in self.receivers if not member.gone]
+        if all(self.heard_by(member) >= owed for member in left):
             return True
-        return t - self.last > LOST_S and all(self.passed_by(member) >= said for member in left)
+        return t - self.last > LOST_S and all(self.passed_by(member) >= owed for member in left)
 
     def passed_by(self, member):
         """Lines that a receiver has heard or that others have overtaken."""
@@ -1053,21 +1136,22 @@ class FanOut:
         return dict(collections.Counter(m.gone for m in (*self.senders, *self.receivers) if m.gone))
 
     def figures(self, before, after, usage):
-        said = self.said()
+        owed = self.owed()
         counts, example = collections.Counter(), self.stream.checker.example
         for member in self.receivers:
             counts += member.own.counts if member.own else self.stream.counts_at(member.at)
             example = example or (member.own.example if member.own else "")
         # What a receiver that has ended did not hear is not lost: the server dropped it, and `gone` tells of it.
         left = [member for member in self.receivers if not member.gone]
-        lost = {member.number: said - self.heard_by(member) for member in left}
+        lost = {member.number: owed - self.heard_by(member) for member in left}
         if not example and any(lost.values()):
             number = max(lost, key=lost.__getitem__)
-            example = f"client {number} heard {said - lost[number]} of {said} lines"
+            example = f"client {number} heard {owed - lost[number]} of {owed} lines"
         return {
             "seconds": after[0] - before[0],
             "delivered": after[1] - before[1],
-            "said": said,
+            "said": self.said(),
+            "owed": owed,
             "unsaid": self.unsaid(),
             "heard": self.delivered(),
             "lost": sum(lost.values()),
@@ -1090,15 +1174,15 @@ class DatagramFanOut(FanOut):
     ahead = WINDOW_OF_DATAGRAMS
     first_at_once = 16
 
-    def __init__(self, crowd, members, senders, message):
-        super().__init__(crowd, members, senders, message)
+    def __init__(self, crowd, members, receivers, senders, message):
+        super().__init__(crowd, members, receivers, senders, message)
         self.given_up = 0  # lines that are not waited for any more: the first ones
         self.sharing = []
 
-    def all_lines(self):
+    def start(self):
+        super().start()
         for member in self.receivers:
             member.own = Checker(self.script)
-        return (yield from super().all_lines())
 
     def say(self, t):
         if not self.rate and t - self.last > LOST_S:

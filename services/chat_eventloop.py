@@ -42,7 +42,7 @@ import time
 NAME = "chat-eventloop"
 CHUNK = 131072  # most that one recv_into() takes; TCP is a stream, so the size says nothing about lines
 MAX_LINE = 65536  # bytes of text in a line; the sender of a longer one is lost or means no good
-MAX_BLOCK = 65536  # with this much said a turn sends it, and goes on: larger blocks outgrow the cache
+MAX_BLOCK = 131072  # with this much said a turn sends it, and goes on: a block is small beside --max-pending
 MIB = 1024 * 1024
 BACKOFF_S = 0.1  # pause after a failed accept()
 LINGER_S = 1.0  # how long a leaver may take for what it is still owed
@@ -327,7 +327,6 @@ def spread(room):
         block = memoryview(b"\n".join(said) + b"\n")
         size = len(block)
         for client in list(room.clients):
-            # The usual case stands here, not in a function: this loop is where the server spends its time.
             sent = 0
             if not client.pending:
                 try:

@@ -154,6 +154,8 @@ def _table(load: Load, rows: Sequence[Row]) -> Iterator[str]:
         and (late := max((row.of("late") for row in rows if not row.cannot), default=0)) > 1e-3
     ):
         yield f"  the generator was up to {duration(late)} late itself; that is in the latencies"
+    if error := max((row.of("clock_error") for row in rows if not row.cannot), default=0):
+        yield f"  agents are on several machines: latencies are right to ±{duration(error)}, the error of their clocks"
     if any(row.limited for row in rows if not row.cannot):
         yield "  ≥: the generator had no time left; the server may do more (another --agents, on more processors)"
 

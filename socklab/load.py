@@ -29,6 +29,7 @@ AT_ONCE = 256  # clients that connect at once
 FEW_AT_ONCE = 32  # the same where the backlog is not known; whom a shorter one has no room for, the kernel lets in a second later
 SETTLED = 5.0  # seconds for a server to take in, or to release, all of a crowd
 FIRST_LIMIT = 30.0  # seconds for a server to bring the first line of everyone to everyone: a thousand times a thousand, it may be
+BEGINS = 0.2  # seconds until all agents have heard when a load begins that they make together
 RAMP = 0.3  # seconds of a load that do not count
 _TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds in which /proc tells processor time
 _SCHEDULED = 2  # CPUCLOCK_SCHED (include/linux/posix-timers.h): what the scheduler has given to all threads, ended ones too
@@ -163,6 +164,8 @@ class Measured:
     """The share of its processor that the busiest generator took."""
     late: float = 0.0
     """How much later than due the generator said a message, at most."""
+    clock_error: float = 0.0
+    """How wrong latencies may be, at most, where who says a message and who hears it have the clocks of different machines."""
     unsaid: int = 0
     """Messages that were due and that the server did not take, not even after the end: they are in no latency."""
     wrong: tuple[str, ...] = ()
@@ -291,6 +294,7 @@ class _Measurement:
         self.protocol = subject.service.protocol
         self.server = server
         self.to = [server.address, server.port]
+        self.lab = lab
         self.pid = server.program.pid if PROGRAMS in lab.can and server.program is not None else 0
 
     async def run(self) -> Measured:
@@ -300,11 +304,11 @@ class _Measurement:
             return Measured(subject=self.subject.name, load=load, cannot=trouble)
         if load.kind == "idle":
             return await self._idle(before)
+        is_one = load.kind == "fan-out" and len(self.crowds) > 1
+        clocks = self.lab.clocks().values() if is_one else ()
         spent = self._spent()
         try:
-            replies = await asyncio.gather(
-                *(self._load(crowd, number) for number, crowd in enumerate(self.crowds))
-            )
+            replies = await (self._together() if is_one else self._each())
         except CommandRefused as exc:  # more than a generator can do; what was measured before stays
             return Measured(subject=self.subject.name, load=load, cannot=str(exc))
         spent = self._spent() - spent
@@ -328,34 +332,75 @@ class _Measurement:
             else {},
             busy=max(reply["busy"] for reply in replies),
             late=max(reply["late_us"] for reply in replies) / 1e6,
+            clock_error=max((clock.error for clock in clocks), default=0) / 1e9,
             unsaid=sum(reply.get("unsaid", 0) for reply in replies),
             wrong=(*wrong(replies, self.protocol), *(() if self.server.running else (self.server.end,))),
         )
 
     async def _connect(self) -> str:
         """Open the crowds. Why it could not be done; or nothing."""
-        load, greeting = self.load, self.speech.greeting(self.load.senders)
-        total = 0
+        load, total = self.load, 0
         for number, crowd in enumerate(self.crowds):
-            count = _share(load.receivers, number, len(self.crowds)) + (load.senders if number == 0 else 0)
+            senders = load.senders if number == 0 else 0
+            count = _share(load.receivers, number, len(self.crowds)) + senders
             limit = JOIN_LIMIT * self.patience
+            greeting = {**self.speech.greeting(senders), "first": total}
             connected, why = await crowd.gather(self.server, self.to, count, greeting, limit)
             total += connected
             if why:
                 return f"{total:,} of {load.members:,} clients connected: {why}"
         return ""
 
-    async def _load(self, crowd: Crowd, number: int) -> dict[str, Any]:
+    async def _each(self) -> list[dict[str, Any]]:
+        """Each crowd has its share of the load."""
+        return await asyncio.gather(
+            *(crowd.ask(self.load.kind, **self._told(number)) for number, crowd in enumerate(self.crowds))
+        )
+
+    async def _together(self) -> list[dict[str, Any]]:
+        """All crowds make one load, of what goes to all: the first one speaks and listens, the others listen."""
+        asked: dict[str, Any] = {}
+        while True:
+            replies = await asyncio.gather(
+                *(
+                    crowd.ask("meet", **self._told(number), **asked)
+                    for number, crowd in enumerate(self.crowds)
+                )
+            )
+            if not all(reply["ok"] for reply in replies):
+                return replies
+            if not (missing := {sender for reply in replies for sender in reply["missing"]}):
+                break
+            asked = {"asked": sorted(missing)}
+        # An agent's answers bear the time of its machine, or, where there are several, that of ours.
+        clocks, begin = self.lab.clocks(), max(reply["t"] for reply in replies) / 1e9 + BEGINS
+        ahead = [
+            clocks[crowd.agent.node].ahead / 1e9 if crowd.agent.node in clocks else 0.0
+            for crowd in self.crowds
+        ]
+        replies = await asyncio.gather(
+            *(crowd.ask("fan-out", at=begin + more) for crowd, more in zip(self.crowds, ahead, strict=True))
+        )
+        # Those who only listen take for said what was due. What the server did not take, or a sender that it dropped did not say, is not lost.
+        if all(reply["ok"] for reply in replies):
+            said = sum(reply["said"] for reply in replies)
+            for reply in replies:
+                reply["lost"] -= (reply["owed"] - said) * reply["receivers"]
+        return replies
+
+    def _told(self, number: int) -> dict[str, Any]:
+        """The load, as the crowd of this number takes it."""
         load, count = self.load, len(self.crowds)
-        told: dict[str, Any] = {"seconds": load.seconds, "ramp": RAMP, "rate": load.rate / count}
+        told: dict[str, Any] = {"seconds": load.seconds, "ramp": RAMP, "rate": load.rate}
         match load.kind:
             case "echo":
-                told |= {"size": load.size, "in_flight": load.in_flight}
+                told |= {"size": load.size, "in_flight": load.in_flight, "rate": load.rate / count}
             case "churn":
                 told |= {
                     "kind": self.protocol,
                     "to": self.to,
                     "at_once": _share(load.receivers, number, count),
+                    "rate": load.rate / count,
                 }
                 # Its number tells a client its own answer from what others say; in a short text it has no room.
                 text = "{number}".ljust(load.size + 1, "x") if load.size > 6 else "x" * max(1, load.size - 1)
@@ -364,8 +409,8 @@ class _Measurement:
                 # The newline is the text's, as a line is counted; a datagram has none.
                 size = load.size - (self.protocol == "tcp" and not self.speech.say)
                 told |= {"senders": load.senders, "size": size, "limit": FIRST_LIMIT * self.patience}
-                told |= self.speech.around()
-        return await crowd.ask(load.kind, **told)
+                told |= {"elsewhere": number > 0, **self.speech.around()}
+        return told
 
     async def _idle(self, before: holdings.Holdings | None) -> Measured:
         """What the server holds for clients who say nothing, once it has taken them all in."""

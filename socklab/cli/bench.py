@@ -109,7 +109,11 @@ def add_parsers(commands: Any) -> None:
         "--rounds", type=positive, default=3, metavar="N", help="measurements of each, in turns (default: 3)"
     )
     bench.add_argument(
-        "--agents", type=positive, default=1, metavar="N", help="generators (echo, churn, idle; default: 1)"
+        "--agents",
+        type=positive,
+        default=1,
+        metavar="N",
+        help="generators, on a processor each (chat and registry: with --rate; default: 1)",
     )
     bench.add_argument(
         "--no-pin", action="store_true", help="leave it to the kernel on which processor who runs"
@@ -205,9 +209,9 @@ def _loads(arguments: argparse.Namespace) -> Iterator[Load]:
     if kind == "churn" and CONTRACTS[contract].protocol == "udp":
         raise Usage("over UDP nobody connects, so nobody comes and goes: churn goes with echo and chat")
     if kind == "steady" and contract in SHAPES:
-        if arguments.agents > 1:
+        if arguments.agents > 1 and not arguments.rate:
             raise Usage(
-                "what goes to all is said and heard by one generator: --agents goes with echo, churn and idle"
+                "--agents of what goes to all needs a --rate: how far the slowest listener is behind is known to its own generator only"
             )
         for part, size in itertools.product(
             (arguments.clients or SHAPES[contract]).split(","), arguments.size
@@ -215,6 +219,10 @@ def _loads(arguments: argparse.Namespace) -> Iterator[Load]:
             match = re.fullmatch(r"(\d+)[x×→:](\d+)", part.strip())
             if not match or not 1 <= int(match[1]) <= 10_000 or not 1 <= int(match[2]) <= 100_000:
                 raise Usage(f'--clients "{part}": here it is SENDERSxRECEIVERS, like 10x100')
+            if int(match[2]) < arguments.agents:
+                raise Usage(
+                    f"--agents {arguments.agents}: so many generators have not one listener each (--clients {part})"
+                )
             if size < 16:
                 raise Usage(f"--size {size}: a line that can be told from others has 16 bytes at least")
             yield Load(kind="fan-out", senders=int(match[1]), receivers=int(match[2]), size=size, **common)

@@ -344,6 +344,39 @@ def test_a_receiver_that_is_forgotten_is_named(agent: Agent) -> None:
     assert answer["example"] == f"client 3 heard 5 of {answer['said']} lines"
 
 
+MUCH = b"x" * (3 << 19)
+"""More than anybody is listened to without the end of a line, and little enough for the kernel to keep the rest."""
+
+
+class GoesOnAndOn(Sixth):
+    def sixth(self, message: bytes, receiver: int) -> list[bytes]:
+        return [MUCH]
+
+
+class BeginsWithoutEnd(Fault):
+    def of(self, message: bytes, receiver: int) -> list[bytes]:
+        return [MUCH]
+
+
+@pytest.mark.parametrize("how", [{}, {"rate": 400}], ids=["window", "rate"])
+def test_a_line_without_end_is_the_end_of_whom_it_goes_to(agent: Agent, how: Any) -> None:
+    """Kept until its newline comes, it would take all memory."""
+    with Chat(GoesOnAndOn()) as server:
+        gather(agent, server.address, SENDERS + RECEIVERS)
+        answer = fan_out(agent, **how)
+
+    assert wrong(answer) == {"gone": {"line without end": RECEIVERS}}
+
+
+def test_first_lines_without_end_are_not_waited_for(agent: Agent) -> None:
+    with Chat(BeginsWithoutEnd()) as server:
+        gather(agent, server.address, SENDERS + RECEIVERS)
+        answer = fan_out(agent)
+
+    assert (answer["ok"], answer["error"]) == (False, "unheard")
+    assert answer["message"].endswith(f"{RECEIVERS} line without end")
+
+
 def test_a_long_run_of_lost_lines_is_lost_and_nothing_else(agent: Agent) -> None:
     """Longer than the ring of a sender would be without a rate."""
 
@@ -1005,6 +1038,9 @@ def test_a_server_that_dies_at_the_first_lines_ends_the_load(agent: Agent) -> No
         ({"what": "fan-out", "rate": "much"}, '"rate" is a number'),
         ({"what": "fan-out", "window": 1 << 29}, "fewer senders, shorter lines, a smaller window"),
         ({"what": "fan-out", "say_before": "\ud800"}, '"say_before" is a text'),
+        ({"what": "fan-out", "at": 5}, '"at" is for a load whose crowds have met'),
+        ({"what": "meet"}, "has a rate"),
+        ({"what": "meet", "asked": [0]}, "the first round says what the load is"),
         ({"what": "echo", "size": 0}, '"size" is a whole number from 1'),
         ({"what": "echo", "in_flight": 0}, '"in_flight" is a whole number'),
         ({"what": "say", "bytes": {"base64": "%"}}, '"bytes" is a text'),

@@ -170,7 +170,11 @@ def test_what_a_server_of_ones_own_does_wrong_is_said(
             ("echo", "--clients", "1", "--agents", "2"),
             "so many generators have not one client each (--clients 1)",
         ),
-        (("chat", "--agents", "2"), "one generator"),
+        (("chat", "--agents", "2"), "needs a --rate"),
+        (
+            ("chat", "--agents", "2", "--rate", "5", "--clients", "1x1"),
+            "so many generators have not one listener each (--clients 1x1)",
+        ),
         (("chat", "--in-flight", "2"), "--in-flight is for an echo"),
         (("echo", "--load", "idle", "--rate", "5"), "--rate says nothing of clients who only stay"),
         (("registry", "--load", "churn"), "over UDP nobody connects"),
