@@ -248,8 +248,10 @@ class Terminal:
 
 
 def _at_rest(session: int, until: float) -> None:
-    """Wait until the programs of a session wait for something: all asleep, and none has run since it was looked at last."""
+    """Wait until the programs of a session wait for something: all asleep, and none has run since it was looked at last. One that wakes
+    by the clock (a poll_interval, say) always has: it is at rest when it was asleep ten times in a row."""
     before: list[str] | None = None
+    asleep = 0
     while time.monotonic() < until:
         now = []
         for path in Path("/proc").glob("[0-9]*/task/*/status"):
@@ -262,7 +264,9 @@ def _at_rest(session: int, until: float) -> None:
                     ]
             except OSError:
                 continue  # it has ended meanwhile
-        if now == before and not any(line.startswith("State:") and line.split()[1] in "RD" for line in now):
+        busy = any(line.startswith("State:") and line.split()[1] in "RD" for line in now)
+        asleep = 0 if busy else asleep + 1
+        if asleep and (now == before or asleep == 10):
             return
         before = now
         time.sleep(0.1)
