@@ -56,6 +56,7 @@ ELSEWHERE = ("pip", "pipx", "uvx", "docker", "sudo", "git", "make")
 
 _VARIES = (
     (r"\x1b\[[0-9;]*m", ""),
+    (r"^([\w-]+)( +(≥ )?\d[\d.,]*( ([kM]|ms|µs|s)\b)?)+ +\d+%$", r"\1 figures"),  # a row of `socklab bench`
     (r"\b\d\d:\d\d:\d\d\.\d+", "TIME"),
     (r"\b\d{8}-\d{6}\b", "RUN"),
     (r"(?<![\d.])\d+\.\d+(?![\d.])", "N"),  # not an address
