@@ -56,6 +56,7 @@ ELSEWHERE = ("pip", "pipx", "uvx", "docker", "sudo", "git", "make")
 
 _VARIES = (
     (r"\x1b\[[0-9;]*m", ""),
+    (r"^([\w-]+)( +(≥ )?\d[\d.,]*( ([kM]|ms|µs|s)\b)?)+ +\d+%$", r"\1 figures"),  # a row of `socklab bench`
     (r"\b\d\d:\d\d:\d\d\.\d+", "TIME"),
     (r"\b\d{8}-\d{6}\b", "RUN"),
     (r"(?<![\d.])\d+\.\d+(?![\d.])", "N"),  # not an address
@@ -65,6 +66,7 @@ _VARIES = (
     (r"\b(process|pid|worker|fd|ino|inode|sk|uid)([ =:])\d+", r"\1\2N"),
     (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
+    (r"\btimer:\((\w+),[^)]*\)", r"timer:(\1)"),  # of ss(8): how long it still runs, and how often it has
     (r"\s+", " "),
 )
 _STORY = re.compile(r"^ +\d+\.\d{3}  |^(ESTAB|LISTEN|UNCONN|SYN-|FIN-|TIME-|CLOSE-|CLOSING|LAST-)|^\{\"t\":")
