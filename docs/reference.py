@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from socklab import backends, cli, language, pytest_plugin
+from socklab import backends, cli, language, pytest_plugin, servers
 from socklab.backends.docker import Docker
 from socklab.backends.joined import Joined
 from socklab.backends.netns import Netns
@@ -34,6 +34,7 @@ from socklab.grammar import (
     Variants,
     Word,
 )
+from socklab.guest import Limits
 
 PAGES = Path(__file__).resolve().parent / "reference"
 MADE = re.compile(r"(<!-- made: ([a-z-]+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -291,6 +292,26 @@ def capabilities(_: str) -> str:
     return table(("capability", "what", *(f"`{each.name}`" for each in found)), rows)
 
 
+def server_limits(_: str) -> str:
+    limits = Limits()
+    return table(
+        ("limit", "is"),
+        [
+            ["to be ready", f"{servers.READY_LIMIT:g} s"],
+            ["the same, of one that listens somewhere else", f"{servers.ELSEWHERE_LIMIT:g} s"],
+            ["from SIGTERM to SIGKILL", f"{servers.STOP_LIMIT:g} s"],
+            [
+                "descriptors, processes of a program behind `--`",
+                f"{limits.descriptors:,}, {limits.processes:,}",
+            ],
+            [
+                "memory, a file, what is kept of its log",
+                f"{limits.memory >> 20:,} MiB, {limits.file >> 20} MiB, {limits.output >> 20} MiB",
+            ],
+        ],
+    )
+
+
 PARTS: dict[str, Callable[[str], str]] = {
     "head": head,
     "client": client,
@@ -305,6 +326,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "command": command,
     "pytest-options": pytest_options,
     "capabilities": capabilities,
+    "server-limits": server_limits,
 }
 
 
