@@ -9,7 +9,10 @@ A page holds such a part between `<!-- made: NAME -->` and `<!-- end -->`; PARTS
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from socklab.backends.docker import Docker
 from socklab.backends.joined import Joined
 from socklab.backends.netns import Netns
 from socklab.backends.process import Process
+from socklab.cli import judging
 from socklab.grammar import (
     Field,
     Fields,
@@ -249,6 +253,20 @@ def command(name: str) -> str:
         rows.append([", ".join(shown), about])
     lines = ["```text", usage(name, parser), "```", "", _plain(parser.description or "").replace("<", "\\<")]
     return "\n".join([*lines, *(["", table(("argument", "what"), rows)] if rows else [])])
+
+
+def wrong_with(command: str) -> str:
+    """What socklab would say of a command line that it does not take; empty: it takes it. Nothing of it is done."""
+    words = shlex.split(command, comments=True)[1:]
+    if words[:1] and words[0] in judging.COMMANDS and "--" in words:
+        words = words[: words.index("--")]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            cli._parser().parse_args(words)
+    except SystemExit as ended:
+        return said.getvalue().strip() if ended.code else ""
+    return ""
 
 
 # The rest.
