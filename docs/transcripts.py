@@ -51,7 +51,20 @@ PLAYS = LESSONS / "plays"
 STAGE = ("services", "clients", "scenarios", "docker-compose.yml", "scenario.schema.json")
 LIMIT = 90.0  # seconds for what a page shows to appear
 SETTLED = 1.0  # seconds without output, when writing, after which a program that goes on has said what it has to say
-ELSEWHERE = "pip pipx uvx docker openssl sudo git make zip cd mkdir socklab".split()
+ELSEWHERE = [
+    "pip",
+    "pipx",
+    "uvx",
+    "docker",
+    "openssl",
+    "sudo",
+    "git",
+    "make",
+    "zip",
+    "cd",
+    "mkdir",
+    "socklab",
+]
 """What a `sh` block may begin with: it is run by other tests, or by nobody."""
 
 _VARIES = (
