@@ -9,17 +9,21 @@ A page holds such a part between `<!-- made: NAME -->` and `<!-- end -->`; PARTS
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from socklab import backends, cli, language, pytest_plugin
+from socklab import backends, cli, language, pytest_plugin, servers
 from socklab.backends.docker import Docker
 from socklab.backends.joined import Joined
 from socklab.backends.netns import Netns
 from socklab.backends.process import Process
+from socklab.cli import judging
 from socklab.grammar import (
     Field,
     Fields,
@@ -34,6 +38,7 @@ from socklab.grammar import (
     Variants,
     Word,
 )
+from socklab.guest import Limits
 
 PAGES = Path(__file__).resolve().parent / "reference"
 MADE = re.compile(r"(<!-- made: ([a-z-]+)(?: ([\w-]+))? -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -250,6 +255,20 @@ def command(name: str) -> str:
     return "\n".join([*lines, *(["", table(("argument", "what"), rows)] if rows else [])])
 
 
+def wrong_with(command: str) -> str:
+    """What socklab would say of a command line that it does not take; empty: it takes it. Nothing of it is done."""
+    words = shlex.split(command, comments=True)[1:]
+    if words[:1] and words[0] in judging.COMMANDS and "--" in words:
+        words = words[: words.index("--")]
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+            cli._parser().parse_args(words)
+    except SystemExit as ended:
+        return said.getvalue().strip() if ended.code else ""
+    return ""
+
+
 # The rest.
 
 
@@ -291,6 +310,26 @@ def capabilities(_: str) -> str:
     return table(("capability", "what", *(f"`{each.name}`" for each in found)), rows)
 
 
+def server_limits(_: str) -> str:
+    limits = Limits()
+    return table(
+        ("limit", "is"),
+        [
+            ["to be ready", f"{servers.READY_LIMIT:g} s"],
+            ["the same, of one that listens somewhere else", f"{servers.ELSEWHERE_LIMIT:g} s"],
+            ["from SIGTERM to SIGKILL", f"{servers.STOP_LIMIT:g} s"],
+            [
+                "descriptors, processes of a program behind `--`",
+                f"{limits.descriptors:,}, {limits.processes:,}",
+            ],
+            [
+                "memory, a file, what is kept of its log",
+                f"{limits.memory >> 20:,} MiB, {limits.file >> 20} MiB, {limits.output >> 20} MiB",
+            ],
+        ],
+    )
+
+
 PARTS: dict[str, Callable[[str], str]] = {
     "head": head,
     "client": client,
@@ -305,6 +344,7 @@ PARTS: dict[str, Callable[[str], str]] = {
     "command": command,
     "pytest-options": pytest_options,
     "capabilities": capabilities,
+    "server-limits": server_limits,
 }
 
 

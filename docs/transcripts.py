@@ -13,7 +13,7 @@ in a network namespace of its own (so any port is free). What its blocks mean:
 | `pycon` | a Python session, one for the whole page |
 | any, with `# path` (or `// path`) in its first line | a file of this project: an excerpt of it, where `…` leaves lines out; another name: the file is written, for the commands below |
 | `yaml` without | a scenario, or steps of one: it must be valid |
-| `sh` | what is not run here: it installs something, or needs a network |
+| `sh` | what is not run here: it installs something, needs a network, or a program of the reader's. That socklab takes its commands is tested |
 | `text`, or none | a drawing: not looked at |
 
 Numbers that differ from run to run (times, ports that the kernel chose, processes) are taken for equal, see `shape`. Lines of a story
@@ -51,7 +51,20 @@ PLAYS = LESSONS / "plays"
 STAGE = ("services", "clients", "scenarios", "docker-compose.yml", "scenario.schema.json")
 LIMIT = 90.0  # seconds for what a page shows to appear
 SETTLED = 1.0  # seconds without output, when writing, after which a program that goes on has said what it has to say
-ELSEWHERE = ("pip", "pipx", "uvx", "docker", "sudo", "git", "make")
+ELSEWHERE = [
+    "pip",
+    "pipx",
+    "uvx",
+    "docker",
+    "openssl",
+    "sudo",
+    "git",
+    "make",
+    "zip",
+    "cd",
+    "mkdir",
+    "socklab",
+]
 """What a `sh` block may begin with: it is run by other tests, or by nobody."""
 
 _VARIES = (
@@ -327,7 +340,9 @@ class Page:
             self._scenario(block)
         elif block.language == "sh":
             for number, line in enumerate(block.lines):
-                if line.split()[:1] and line.split()[0] not in ELSEWHERE:
+                goes_on = number and block.lines[number - 1].endswith("\\")
+                words = [word for word in line.split() if not re.match(r"[A-Z_]+=", word)]
+                if words and not goes_on and words[0] not in ELSEWHERE and "#" not in words[0]:
                     self.troubles.append(
                         Trouble(
                             block.line + number,
@@ -533,8 +548,14 @@ def run(path: Path, write: bool = False) -> list[Trouble]:
             else:
                 shutil.copy(source, folder / each)
         page = Page(path, folder, write)
-        lines = page.run()
-        os.chdir(ROOT)
+        try:
+            lines = page.run()
+        finally:
+            os.chdir(ROOT)
+            if "socklab up" in path.read_text(
+                encoding="utf-8"
+            ):  # the lab stands, if the page did not come to its end
+                subprocess.run([sys.executable, "-m", "socklab", "down"], cwd=folder, capture_output=True)
     if write and page.troubles:
         _write(path, lines)
     return page.troubles

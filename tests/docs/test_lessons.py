@@ -31,13 +31,6 @@ def name(page: Path) -> str:
     return page.stem
 
 
-@pytest.fixture(scope="session")
-def namespaces() -> None:
-    done = transcripts.apart(["--help"])
-    if done.returncode:
-        pytest.skip(f"pages are run in a network namespace of their own: {done.stdout.strip()}")
-
-
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_what_a_page_shows_is_so(page: Path, namespaces: None) -> None:

@@ -1,0 +1,67 @@
+"""Every page: what it runs comes as it says, and each command of socklab that it names is one that socklab takes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from markdown_it import MarkdownIt
+
+from docs import reference, transcripts
+from docs.transcripts import LESSONS, ROOT, blocks
+
+MARKDOWN = MarkdownIt("commonmark").enable("table")
+EVERY = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDES = [page for page in EVERY if LESSONS not in page.parents and "ko" not in page.relative_to(ROOT).parts]
+"""Lessons are run by test_lessons.py."""
+
+
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("page", [p for p in GUIDES if blocks(p.read_text(encoding="utf-8"))], ids=name)
+def test_what_a_page_shows_is_so(page: Path, namespaces: None) -> None:
+    done = transcripts.apart([str(page)])
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=name)
+def test_commands_stand_in_blocks_that_say_what_they_are(page: Path) -> None:
+    """An indented block is looked at by nobody."""
+    tokens = MARKDOWN.parse(page.read_text(encoding="utf-8"))
+
+    assert [token.content for token in tokens if token.type == "code_block"] == []
+
+
+def commands(page: Path) -> Iterator[tuple[int, str]]:
+    """What could be a command line in a page and is not run: in blocks of `sh`, and in `code` of a sentence."""
+    for token in MARKDOWN.parse(page.read_text(encoding="utf-8")):
+        line = token.map[0] + 1 if token.map else 0
+        if token.type == "fence" and token.info.strip() == "sh":
+            text = re.sub(r"\\\n\s*", " ", token.content)
+            yield from enumerate(text.splitlines(), line + 1)
+        elif token.type == "inline":
+            for child in token.children or ():
+                if child.type == "code_inline":
+                    yield line, child.content
+
+
+@pytest.mark.parametrize("page", EVERY, ids=name)
+def test_commands_are_such_as_socklab_takes(page: Path) -> None:
+    wrong = []
+    for line, text in commands(page):
+        for part in re.split(r"\s&&\s|\s\|\s|;\s|\s>\s", text):
+            part = re.sub(r"^(?:\w+=\S+ +)+", "", part.strip())
+            if not part.startswith("socklab ") or part.removeprefix("socklab ") in (
+                *reference.commands(),
+                "= true",
+            ):
+                continue  # a command's name alone stands for the command
+            if said := reference.wrong_with(part):
+                wrong.append(f"{name(page)}:{line}: {part}\n    {said}")
+
+    assert not wrong, "\n".join(wrong)
