@@ -325,8 +325,13 @@ class Diagram {
     return HEAD + 14 + this.store.y(t) * this.zoom - this.top;
   }
 
+  // Pixels of all of the drawing, from the names of the lanes down.
+  get whole() {
+    return this.store.height * this.zoom + HEAD + 30;
+  }
+
   bounds() {
-    const high = this.store.height * this.zoom + HEAD + 30 - this.tall;
+    const high = this.whole - this.tall;
     const wide = this.gap() * this.store.inView().length + AXIS + 20 - this.width;
     this.top = Math.max(0, Math.min(this.top, Math.max(0, high)));
     this.left = Math.max(0, Math.min(this.left, Math.max(0, wide)));
@@ -676,7 +681,7 @@ class Diagram {
     const { pen, zoom, top, left, follow, ratio, hits } = this;
     const window = { pen, zoom, top, left, follow, ratio, hits, width: this.width, tall: this.tall };
     Object.assign(this, { zoom: 1, left: 0, follow: false, ratio: 2, width: Math.max(width, AXIS + 30 + 90 * this.store.inView().length) });
-    const whole = this.store.height + HEAD + 30;
+    const { whole } = this;
     const made = [];
     for (let at = 0; at < whole - HEAD && made.length < most; at += tall - HEAD - 14) {
       const canvas = document.createElement("canvas");
@@ -758,15 +763,20 @@ class Diagram {
     canvas.addEventListener(
       "wheel",
       (event) => {
-        event.preventDefault();
         const unit = event.deltaMode === 1 ? 16 : 1;
-        if (event.ctrlKey || event.metaKey) this.scaleBy(Math.exp(-event.deltaY * unit * 0.004), event.offsetY);
-        else {
-          this.top += (event.shiftKey ? 0 : event.deltaY) * unit;
-          this.left += (event.shiftKey ? event.deltaY : event.deltaX) * unit;
-          this.follow = false;
-          this.draw();
+        if (event.ctrlKey || event.metaKey) {
+          event.preventDefault();
+          this.scaleBy(Math.exp(-event.deltaY * unit * 0.004), event.offsetY);
+          return;
         }
+        const { top, left } = this;
+        this.top += (event.shiftKey ? 0 : event.deltaY) * unit;
+        this.left += (event.shiftKey ? event.deltaY : event.deltaX) * unit;
+        this.bounds();
+        if (this.top === top && this.left === left) return; // at its end what is around it scrolls
+        event.preventDefault();
+        this.follow = false;
+        this.draw();
       },
       { passive: false },
     );

@@ -225,3 +225,30 @@ def test_each_run_leaves_its_report(tmp_path: Path, tab: Any) -> None:
     arrows = tab.evaluate("page.store.rows.filter(m => m.what === 'datagram').map(m => [m.source, m.target])")
     assert arrows == [["alice", "server"], ["server", "alice"]]
     assert drawn(read(result.folder / "history.jsonl")) == drawn(result.events)
+
+
+def test_in_somebody_elses_page_stands_the_drawing_alone_as_tall_as_it_is(
+    opened: Open, tmp_path: Path
+) -> None:
+    page = opened(FAILED)
+    outer = tmp_path / "outer.html"
+    outer.write_text(
+        '<body style="height: 3000px"><iframe src="report.html#embed=dark" width="380"></iframe><script>'
+        'addEventListener("message", (event) => (document.querySelector("iframe").height = event.data.tall))</script>'
+    )
+    page.goto(outer.as_uri())
+    page.wait_for_selector("iframe[height]")
+    inside = page.frames[1]
+    inside.wait_for_selector("html[data-ready]")
+
+    assert inside.locator("html").get_attribute("data-theme") == "dark"
+    assert [inside.locator(part).is_visible() for part in ("header", "aside", ".filters", "#events", "#canvas", "#detail")] == [False] * 4 + [True] * 2  # fmt: skip
+    assert inside.evaluate("page.diagram.tall >= page.diagram.whole")
+    x, y = inside.evaluate("(([m]) => { const [x0, y0, x1, y1] = page.diagram.ends(m); return [(x0 + x1) / 2, (y0 + y1) / 2] })(page.store.rows.filter(m => m.what === 'data'))")  # fmt: skip
+    inside.locator("#canvas").click(position={"x": x, "y": y})
+    assert "alice → server" in inside.inner_text("#detail")
+    page.evaluate("frames[0].location.replace(document.querySelector('iframe').src.replace('dark', 'light'))")
+    inside.wait_for_selector("html[data-theme=light]")
+    page.mouse.move(100, 100)
+    page.mouse.wheel(0, 300)  # of which the drawing has no need
+    page.wait_for_function("scrollY > 0")
