@@ -203,16 +203,14 @@ def is_local(host: str) -> bool:
 
 
 def resolve(text: str) -> tuple[str, int]:
-    """`HOST:PORT` as an IPv4 address and a port. Raises TopologyError."""
+    """`HOST:PORT` as an IPv4 address and a port. Raises TopologyError; LabError where nobody is called so."""
     host, sign, port = text.rpartition(":")
     if not sign or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise TopologyError(f'"{text}" is no HOST:PORT, like 127.0.0.1:6001')
     try:
         found = socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM)
     except OSError as exc:
-        raise TopologyError(
-            f"{host}: {exc.strerror}; is it an IPv4 address, or a name that has one?"
-        ) from None
+        raise LabError(f"{host}: {exc.strerror}; is it an IPv4 address, or a name that has one?") from None
     return str(found[0][4][0]), int(port)
 
 

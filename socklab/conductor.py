@@ -39,7 +39,7 @@ from socklab.language import FAULT_VERBS, LINK_VERBS
 from socklab.links import Change, Links
 from socklab.load import Crowd, percentiles, speech_of, wrong
 from socklab.matching import DATAGRAM, LINE, STREAM, Inbox
-from socklab.scenario import ConnectOptions, Load, Payload, Scenario, Step, expand
+from socklab.scenario import ConnectOptions, LoadOptions, Payload, Scenario, Step, expand
 from socklab.servers import STOP_LIMIT, NotReady, Server
 from socklab.sockets import Socket, as_seen
 from socklab.topology import Service, Topology, TopologyError
@@ -1142,7 +1142,7 @@ class Play:
                 [client.name],
             )
 
-    async def _load(self, client: _Client, load: Load, limit: float) -> None:
+    async def _load(self, client: _Client, load: LoadOptions, limit: float) -> None:
         """Let a crowd speak for a while, and record what came of it."""
         contract = self.service.contract
         kind = "echo" if contract in ECHOES else "fan-out"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from socklab.language import FAULT_VERBS
-from socklab.scenario import Payload, Scenario, Step
+from socklab.scenario import LoadOptions, Payload, Scenario, Step
 from socklab.source import printable
 
 _CLIENTS = {
@@ -31,23 +31,23 @@ def scenario(play: Scenario) -> Iterator[str]:
     yield f"{play.path}{variant}  {printable(play.title)}"
     hosts = [f"{c.name} (on the host of {c.beside})" if c.beside else c.name for c in play.clients]
     yield f"  the server {play.service} is started, and when its kernel listens the clients are there: {_some(hosts)}"
-    yield from _steps(play.steps, 1)
+    yield from _steps(play, play.steps, 1)
     yield "  at the end: nothing came that was to come once only, and the server still runs"
 
 
-def _steps(steps: Iterable[Step], depth: int) -> Iterator[str]:
+def _steps(play: Scenario, steps: Iterable[Step], depth: int) -> Iterator[str]:
     for step in steps:
         pad = "  " * depth
-        for text in _step(step):
+        for text in _step(play, step):
             yield f"{pad}{step.line:>3}: {text}"
         inner = step.steps or step.during
         if inner:
-            yield from _steps(inner, depth + 1)
+            yield from _steps(play, inner, depth + 1)
             if step.during:
                 yield f"{pad}     and then that is undone"
 
 
-def _step(step: Step) -> Iterator[str]:
+def _step(play: Scenario, step: Step) -> Iterator[str]:
     within = f", within {step.within:g}s" if step.within else ""
     match step.verb:
         case "connect":
@@ -75,7 +75,7 @@ def _step(step: Step) -> Iterator[str]:
                     )
         case "load":
             for name, load in step.loads:
-                yield f"{name} says {load}; every message must come once, whole and in order to everyone it is owed to"
+                yield _load(play, name, load)
         case "quiet":
             for name, window in step.windows:
                 yield f"{name} must get nothing for {window:g}s, counted from the last step that did something"
@@ -107,6 +107,20 @@ def _step(step: Step) -> Iterator[str]:
             yield _CLIENTS[verb].format(who=_some(step.names)) + within
     if step.note:
         yield f"({printable(step.note)})"
+
+
+def _load(play: Scenario, name: str, load: LoadOptions) -> str:
+    """Who says something, and who must hear it."""
+    of = next(client.of for client in play.clients if client.name == name)
+    match play.contract:
+        case "chat" | "registry" as contract:
+            order = " and in order" if contract == "chat" else ""
+            speak = f"{load.senders:,} of {name}'s {of:,} {'say' if load.senders > 1 else 'says'}"
+            return f"{speak} {load}; the other {of - load.senders:,} listen, and each must hear every message once, whole{order}"
+        case "echo" | "udp-echo":
+            return f"each of {name}'s {of:,} says {load}, together; all must come back to who said it, once and whole"
+        case _:
+            return f"{name} says {load}; every message must come once, whole and in order to everyone it is owed to"
 
 
 def _payload(payload: Payload) -> str:

@@ -131,7 +131,7 @@ class ConnectOptions:
 
 
 @dataclass(frozen=True)
-class Load:
+class LoadOptions:
     """What a crowd does. `rate` in messages a second of all together (0: as many as the server carries), `lasts` in seconds."""
 
     size: int = 64
@@ -166,7 +166,7 @@ class Step:
     sends: tuple[tuple[str, tuple[Payload, ...]], ...] = ()
     expects: tuple[tuple[str, Expectation], ...] = ()
     windows: tuple[tuple[str, float], ...] = ()
-    loads: tuple[tuple[str, Load], ...] = ()
+    loads: tuple[tuple[str, LoadOptions], ...] = ()
     options: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
     sockets: tuple[tuple[str, str, Mapping[str, str]], ...] = ()
     """Whose kernel, its peer (or `listen`), and what is wanted of the socket."""
@@ -621,7 +621,7 @@ class _Reader:
                     f'"{name}" is no crowd in one program.{nearest(name, known) or " Make one among the clients: {crowd: {of: 1000}}"}',
                 )
             self._must_be_connected(str(name), name.mark, "load")
-            load = Load(**{key.replace("-", "_"): setting for key, setting in settings.items()})
+            load = LoadOptions(**{key.replace("-", "_"): setting for key, setting in settings.items()})
             if load.senders >= self.clients[name].of and "senders" in settings:
                 raise Problem(
                     settings.marks["senders"],

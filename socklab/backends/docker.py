@@ -591,9 +591,17 @@ class _Project:
                 else {**{k: v for k, v in (options or {}).items() if k != "name"}, "labels": label}
                 for name, options in volumes.items()
             }
+        wrong = f"{self.path}: {service} cannot be made"
+        if builder is None:
+            try:
+                await engine.command(["docker", "image", "inspect", image], image)
+            except LabError:  # Compose pulls it, if it may
+                wrong = (
+                    f"{service}: the image {image} is not on this engine, and does not come from a registry"
+                )
         await engine.command(
             ["docker", "compose", "--project-name", project, "--file", "-", "create", service],
-            f"{self.path}: {service} cannot be made",
+            wrong,
             BUILD_LIMIT,
             json.dumps(derived),
         )

@@ -164,7 +164,10 @@ async def _benched(arguments: argparse.Namespace) -> int:
         own = _own(arguments, Path(folder))
         subjects = [*_subjects(arguments, Path(folder)), *([own] if own else [])]
         if arguments.address is not None:
-            backend: Backend = Outside(check.resolve(arguments.address)[0])
+            at = check.resolve(arguments.address)
+            if CONTRACTS[arguments.contract].protocol == "tcp":
+                await check.answers(at, 5.0 * arguments.patience)
+            backend: Backend = Outside(at[0])
         else:
             backend, instead = await player.choose("docker" if arguments.image else arguments.on)
             if instead:

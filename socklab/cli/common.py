@@ -114,7 +114,8 @@ def told(exc: Exception) -> int:
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
-    """asyncio.run(), but Ctrl-C is heard between two callbacks of the loop, and raised when all that was begun has been ended.
+    """asyncio.run(), but Ctrl-C is heard between two callbacks of the loop, and raised when all that was begun has been ended. So is
+    SIGTERM, which ends with 143, as a shell tells it.
 
     Python's own way cancels in the middle of whatever runs, so that an answer that is being handed on finds nobody who waits for it.
     A second Ctrl-C does just that: it is for what does not end.
@@ -125,21 +126,25 @@ def run(work: Coroutine[Any, Any, int]) -> int:
     async def whole() -> int | None:
         loop, here = asyncio.get_running_loop(), asyncio.current_task()
         assert here is not None
-        told = False
+        told = 0
 
-        def interrupt() -> None:
+        def interrupt(number: int) -> None:
             nonlocal told
-            told = True
-            loop.remove_signal_handler(signal.SIGINT)
+            told = number
+            for each in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(each)
             here.cancel()
 
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(each, interrupt, each)
         try:
             return await work
         except asyncio.CancelledError:
-            if not told:
-                raise
-            return None
+            if told == signal.SIGINT:
+                return None
+            if told:
+                return 128 + told
+            raise
 
     status = asyncio.run(whole())
     if status is None:

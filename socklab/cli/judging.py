@@ -425,6 +425,7 @@ def order_of(arguments: argparse.Namespace) -> Any:
     from socklab import check, dialect
     from socklab.contracts import CONTRACTS
     from socklab.guest import Guest
+    from socklab.topology import TopologyError
 
     contract = CONTRACTS[arguments.contract]
     command: Sequence[str] = arguments.program
@@ -436,7 +437,10 @@ def order_of(arguments: argparse.Namespace) -> Any:
         raise Usage(
             f"what server? Name a command: socklab check {contract.name} -- ./my-server {{port}}, or --image, or --address"
         )
-    at = check.resolve(arguments.address) if arguments.address else None
+    try:
+        at = check.resolve(arguments.address) if arguments.address else None
+    except TopologyError as exc:
+        raise Usage(str(exc)) from None
     guest = Guest(
         folder=Path.cwd(),
         dialect=dialect.read(arguments.dialect),

@@ -148,17 +148,14 @@ def test_another_projects_compose_file_is_played(tmp_path: Path) -> None:
     assert left() == []
 
 
-@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -signal.SIGTERM)])
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_play_that_is_interrupted_leaves_nothing(long: Path, number: signal.Signals, status: int) -> None:
-    """SIGTERM is as sudden as SIGKILL: then the next run removes what is left."""
     process = start(long)
 
     process.send_signal(number)
     process.communicate(timeout=60)
 
     assert process.returncode == status
-    if number is not signal.SIGINT:
-        assert play("scenarios/echo/what-is-sent-comes-back.yaml", "--service", "echo").returncode == 0
     assert left() == []
 
 
@@ -194,7 +191,10 @@ def test_a_run_leaves_the_lab_of_another_alone(long: Path) -> None:
     ("compose", "said"),
     [
         ("services: {s: {build: ., expose: ['1']}}", "does not build"),
-        ("services: {s: {image: 'socklab-no-such-image:1', expose: ['1']}}", "cannot be made"),
+        (
+            "services: {s: {image: 'socklab-no-such-image:1', expose: ['1']}}",
+            "s: the image socklab-no-such-image:1 is not on this engine",
+        ),
         ("services: {s: {image: IMAGE, command: /no/such/program, expose: ['1']}}", "cannot be started"),
         ("services: {s: {image: IMAGE, nonsense: 1, expose: ['1']}}", "Compose does not take it"),
     ],

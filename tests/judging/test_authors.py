@@ -44,6 +44,18 @@ def test_each_step_of_the_library_can_be_explained(path: Path) -> None:
     assert [step.line for step in play.walk() if f"{step.line:>3}: " not in told] == []
 
 
+def test_who_speaks_in_a_load_and_who_listens_is_explained(tmp_path: Path) -> None:
+    file = tmp_path / "crowd.scenario.yaml"
+    file.write_text(
+        "title: t\nclauses: [chat.2]\nservice: chat\nclients: [{crowd: {of: 50}}]\nsteps:\n"
+        "  - connect: crowd\n  - load: {crowd: {senders: 5, lasts: 2s}}\n"
+    )
+    assert (
+        "5 of crowd's 50 say 64-byte messages for 2s; the other 45 listen, and each must hear every message once, whole and in order"
+        in "\n".join(explain.scenario(load(file)[0]))
+    )
+
+
 def test_explain_plays_nothing(run: Run) -> None:
     done = run("play", "--explain", str(ROOT / "scenarios" / "wire" / "a-lost-syn.yaml"))
 

@@ -222,6 +222,14 @@ def test_nothing_that_can_be_measured_is_three(run: Run, tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
 
 
+def test_an_address_where_nobody_listens_is_told_once(run: Run) -> None:
+    done = run("bench", "chat", "--address", "127.0.0.1:1")
+
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("nothing listens at 127.0.0.1:1")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_load_that_no_generator_can_make_takes_no_figures_with_it(run: Run) -> None:
     """What was measured before it is told."""
     done = run("bench", "chat", "chat-eventloop", "--clients", "1x2,200x1", "--size", "60000", *SHORT)
@@ -241,23 +249,26 @@ def test_namespaces(run: Run, why_no_netns: str | None) -> None:
     assert re.search(r"chat-eventloop +[\d.,]+", done.stdout)
 
 
-def test_ctrl_c_leaves_nothing(tmp_path: Path, echo: Path) -> None:
-    """In the middle of a load: the server and the generator end, too."""
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing(tmp_path: Path, echo: Path, number: int, status: int) -> None:
+    """In the middle of a load: the server and the generator end, too, and the folder for files goes."""
+    (tmp_path / "tmp").mkdir()
     argv = [sys.executable, "-m", "socklab", "bench", "echo", "--seconds", "60", *START]
     os.mkfifo(tmp_path / "began")
     began = "import os\nopen('began', 'w').write(str(os.getpid()))\nimport argparse"
     echo.write_text(ECHO.replace("import argparse", began, 1))
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "tmp")}
     process = subprocess.Popen(
         argv, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     pid = int((tmp_path / "began").read_text())  # waits for the server, which is about to listen
     clock = ~pid << 3 | 2  # clock_getcpuclockid(3)
     until(lambda: time.clock_gettime(clock) > 0.3, "the server is under load")
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
 
-    assert process.returncode == 130
+    assert process.returncode == status
+    assert not any((tmp_path / "tmp").iterdir())
     assert "Traceback" not in err
     assert out == ""
     assert not Path(f"/proc/{pid}").exists()

@@ -249,6 +249,10 @@ def test_bad_input_is_told_in_a_line_with_the_way_out(run: Run, words: list[str]
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_an_address_that_is_none_is_usage_and_one_where_nobody_listens_is_not(run: Run) -> None:
+    assert [run("check", "chat", "--address", each).returncode for each in ("foo", "127.0.0.1:1")] == [2, 3]
+
+
 def test_a_guest_that_takes_too_much_is_ended_and_that_is_the_cause(run: Run, tmp_path: Path) -> None:
     """Memory is watched, so that it ends as its own verdict, and not as the machine's."""
     (tmp_path / "hungry.py").write_text("x = []\nwhile True:\n    x.append(bytearray(50_000_000))\n")
