@@ -25,6 +25,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import doctest
+import glob
 import io
 import os
 import re
@@ -269,12 +270,13 @@ def _at_rest(session: int, until: float) -> None:
     asleep = 0
     while time.monotonic() < until:
         now = []
-        for path in Path("/proc").glob("[0-9]*/task/*/status"):
+        # Path.glob() raises where a process ends meanwhile.
+        for path in glob.iglob("/proc/[0-9]*/task/*/status"):
             try:
-                if os.getsid(int(path.parts[2])) == session:
+                if os.getsid(int(path.split("/")[2])) == session:
                     now += [
                         line
-                        for line in path.read_text().splitlines()
+                        for line in Path(path).read_text().splitlines()
                         if line.startswith(("State:", "voluntary", "nonvoluntary"))
                     ]
             except OSError:

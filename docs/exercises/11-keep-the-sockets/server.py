@@ -56,9 +56,8 @@ def main():
     with socket.create_server((host, port), backlog=128) as listener:
         while True:
             connection, _ = listener.accept()
-            connection.setsockopt(
-                socket.IPPROTO_TCP, socket.TCP_NODELAY, 1
-            )  # lesson 5: a line must not wait for an acknowledgement
+            # Lesson 5: a line must not wait for an acknowledgement.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             join(connection)
             threading.Thread(target=serve_client, args=(connection,), daemon=True).start()
 
