@@ -45,11 +45,11 @@ udp-echo.1  a-datagram-comes-back boundaries-are-kept empty-and-huge-ones-too da
 registry.1  nobody-is-there-until-it-says-so twice-is-once a-stranger-may-leave white-space-around-is-ignored
             a-lost-answer a-lost-registration back-from-another-port doubled-datagrams
 registry.2  a-crowd-is-registered nobody-is-there-until-it-says-so all-hear-it-the-sender-too a-strangers-words-go-nowhere a-stranger-is-told
-            a-partition-loses-datagrams two-camps
+            a-partition-loses-datagrams a-refused-member-costs-the-others-nothing two-camps
             a-lost-answer a-lost-registration back-from-another-port doubled-datagrams overtaken-datagrams
 registry.3  only-the-exact-commands commands-are-not-delivered
 registry.4  two-clients-on-one-host-are-two
-registry.5  nothing-that-arrives-brings-it-down a-burst-is-survived
+registry.5  nothing-that-arrives-brings-it-down a-burst-is-survived a-refused-member-costs-the-others-nothing
 registry.6  a-lease-runs-out a-cookie-against-forged-addresses
 """
 

@@ -41,6 +41,15 @@ def _registry(story: Story) -> str:
         name: [(e.t, e.content) for e in story.of(name) if e.kind == "received"] for name in story.everyone
     }
     times = Counter(data for _, _, data in story.said)
+    said = Counter((who, data) for who, _, data in story.said)
+    speakers = {who for who, _ in said}
+    if len(speakers) > 1 and all(
+        got[name] and Counter(got[name]) <= Counter({d: n for (w, d), n in said.items() if w == name})
+        for name in speakers
+    ):
+        return (
+            "each gets back what it has said, as from an echo server: what a member says goes to every member"
+        )
     owed: set[bytes] = set()
     for who, _, data in story.said:
         members = (
@@ -57,7 +66,7 @@ def _registry(story: Story) -> str:
         word = data.strip()
         answered = any(t > event.t for t, _ in heard[who])
         if word in (_REG, _DEREG):
-            other = next((n for n in story.everyone if n != who and data in got[n]), "")
+            other = next((n for n in story.everyone if n != who and got[n].count(data) > said[n, data]), "")
             if other:
                 return f"{other} got {who}'s {shown(word)}: a command is between one client and the server, and is not delivered"
             if who in story.clients and not answered and not got[who]:
@@ -75,6 +84,9 @@ def _registry(story: Story) -> str:
             if came > times[data] and name in members:
                 return f"{name} is registered more than once: a second #REG adds it again (a list where a set is wanted)"
             if who in members and name in members and not came and len(data) < 2000 and times[data] == 1:
+                alone = data in got[who] and not any(data in got[n] for n in members - {who})
+                if alone and not twin:
+                    return "what a member says comes back to it alone: it is delivered to every member, the sender too"
                 if twin and data in got.get(twin, []):
                     return f"{name} and {twin} are on one host, and only {twin} is known: clients are told apart by their IP address alone"
                 if any(
@@ -92,6 +104,29 @@ def _registry(story: Story) -> str:
                     return "what is said goes to every member but its sender: the sender is one of them, too"
             if name not in members and came:
                 return f"{name} is not registered, and hears what is said: who sends something is taken in, or #DEREG is not obeyed"
+    return ""
+
+
+def _refused_in_between(story: Story) -> str:
+    """A datagram for one was not sent, since the call told of an ICMP error that concerns another (udp(7))."""
+    refused = {
+        str(e.data["from"])
+        for e in story.events
+        if e.kind == "wire" and "unreachable" in e.data["words"] and e.data["to"] == "server"
+    }
+    members: set[str] = set()
+    for who, _, data in story.said:
+        if data.strip() in (_REG, _DEREG):
+            members = members | {who} if data.strip() == _REG else members - {who}
+            continue
+        refused_members = sorted(refused & members)
+        others = members - refused
+        without = next((name for name in sorted(others) if data not in story.got(name)), "")
+        if who in members and without and refused_members and any(data in story.got(name) for name in others):
+            return (
+                f"what goes to {refused_members[0]} is refused (ICMP), and {without} misses what was said: the error of one "
+                "datagram is raised by the next call, whose own datagram is not sent then"
+            )
     return ""
 
 
@@ -138,6 +173,7 @@ def _silent_from_then_on(story: Story) -> str:
 RULES: tuple[Rule, ...] = (
     for_each(_datagram_from_elsewhere),
     for_each(_datagram_cut),
+    _refused_in_between,
     _registry,
     for_each(_to_another),
     _silent_from_then_on,
