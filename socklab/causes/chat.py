@@ -17,6 +17,7 @@ from socklab.causes.story import (
     quit_said,
     who_is_cut_off,
     who_stalls,
+    why_no_room,
 )
 from socklab.history import Event
 from socklab.matching import shown
@@ -222,6 +223,8 @@ def _passed_by(story: Story, client: str, got: list[bytes]) -> str:
         )
         if twin and twin in heard:
             return f"{client} and {twin} are on one host, and only {twin} hears: clients are told apart by their IP address alone"
+        if why := why_no_room(story, client, line.t):
+            return f"{client} {why} for a while, and of what was sent to it meanwhile something is lost: what send() does not take at once has to be kept until there is room"
         came_at = story.connected_at(client)
         leavers = [e.node for e in story.events if e.kind in ("closed", "aborted") and came_at < e.t < line.t]
         if leavers or any(quit_said(story, n, came_at, line.t) for n in story.everyone):

@@ -201,6 +201,18 @@ def who_is_cut_off(story: Story, t: int, but: str) -> str:
     return next((end for ends in cut for end in ends if end in story.everyone and end != but), "")
 
 
+def why_no_room(story: Story, name: str, t: int) -> str:
+    """What kept the buffers of a client full at a time; empty: nothing that is known."""
+    reads = [e.kind for e in story.of(name) if e.kind in ("stalled", "reading", "connected") and e.t <= t]
+    if reads and reads[-1] == "stalled":
+        return "did not read"
+    links: dict[str, str] = next(
+        (e.data["links"] for e in reversed(story.events) if e.kind == "fault" and e.t <= t), {}
+    )
+    cut = any(name in link.split("→") and CLOSED.match(fault) for link, fault in links.items())
+    return "was cut off" if cut else ""
+
+
 def for_each(rule: Callable[[Story, str, list[bytes]], str]) -> Rule:
     def each(story: Story) -> str:
         return next(
