@@ -566,8 +566,9 @@ def run(path: Path, write: bool = False) -> list[Trouble]:
 
 def _write(path: Path, lines: list[str]) -> None:
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    korean = KOREAN / path.relative_to(ROOT / "docs")
-    if not korean.is_file():
+    docs = ROOT / "docs"
+    korean = KOREAN / path.relative_to(docs) if path.is_relative_to(docs) else None
+    if korean is None or not korean.is_file():
         return
     theirs, ours = korean.read_text(encoding="utf-8"), blocks(path.read_text(encoding="utf-8"))
     old = blocks(theirs)
