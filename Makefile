@@ -1,10 +1,11 @@
 # make play   plays the scenarios           make test   format, lint, types, tests: all that CI runs
 # make deps   Debian packages for the link faults (asks for root)
 # make bench  prints the figures            make fix    lets ruff mend format and lint
+# make site   makes the documentation as a site: open site/index.html
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: play test check deps bench fix versions schema pictures clean
+.PHONY: play test check deps bench fix versions schema pictures site clean
 .DEFAULT_GOAL := play
 
 play: .venv/.play
@@ -28,6 +29,9 @@ versions: .venv/.play
 
 pictures: .venv/.dev
 	$(BIN)/python -m docs.pictures
+
+site: .venv/.docs
+	@$(BIN)/python -m docs.website
 
 bench: .venv/.dev
 	$(BIN)/python -m bench
@@ -53,5 +57,11 @@ deps:
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group dev --editable '.[all]'
 	@touch $@
 
+# pip before 25.1 knows no dependency groups.
+.venv/.docs: .venv/.play pyproject.toml
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --group docs
+	@touch $@
+
 clean:
-	rm -rf .venv .venv-* runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* runs site .pytest_cache .mypy_cache .ruff_cache .hypothesis
