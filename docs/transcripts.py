@@ -476,9 +476,9 @@ def parts(page: Sequence[Block]) -> list[Part]:
                 found[-1].expected.append(line)
     following: dict[str, str] = {}
     for part in reversed(found):
-        # It need not end when keys are typed to it later.
+        # It need not end when keys are typed to it later, or when more of it appears.
         part.ends = following.get(part.terminal, "$ ").startswith("$ ")
-        following[part.terminal] = part.act or following.get(part.terminal, "$ ")
+        following[part.terminal] = part.act
     return found
 
 
