@@ -60,7 +60,7 @@ _VARIES = (
     (r"\b\d{8}-\d{6}\b", "RUN"),
     (r"(?<![\d.])\d+\.\d+(?![\d.])", "N"),  # not an address
     (r"\b\d+ (ms|µs|ns|MiB|KiB|MB|kB)\b", r"N \1"),
-    (r"\b(process|pid|worker|fd|ino|inode|sk|uid)([ =:])\d+", r"\1\2N"),  # before the next, for it may look like a port
+    (r"\b(process|pid|worker|fd|ino|inode|sk|uid)([ =:])\d+", r"\1\2N"),  # some look like a port
     (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
     (r"\s+", " "),
