@@ -158,7 +158,7 @@ TRICKS = (
         "chat-eventloop",
         "recv_into() of one buffer",
         "recv()",
-        _chat(1, 1, rate=5000),
+        Dialogue(turns=1000),
         (
             (
                 "size = client.connection.recv_into(room.buffer)",
@@ -188,7 +188,7 @@ TRICKS = (
         "chat-eventloop",
         "sends at once",
         "when select() says that there is room",
-        _chat(1, 100, rate=1000),
+        Dialogue(turns=1000),
         (("if not client.pending:\n                try:", "if False:\n                try:"),),
     ),
     Trick(
@@ -203,7 +203,7 @@ TRICKS = (
         "chat-eventloop",
         "many pending blocks in one sendmsg()",
         "one",
-        Stalled(100, 1024),
+        Stalled(50, 1024),
         (("itertools.islice(client.pending, 100)", "itertools.islice(client.pending, 1)"),),
     ),
     Trick(
@@ -218,7 +218,7 @@ TRICKS = (
         "chat-eventloop",
         "what is pending is the block of all",
         "a copy for each",
-        Stalled(100, 32 << 10),
+        Stalled(50, 32 << 10),
         (("owe(room, client, block[sent:])", "owe(room, client, memoryview(bytes(block[sent:])))"),),
         "memory",
     ),
@@ -316,7 +316,8 @@ def _shown(figure: str, value: float) -> str:
         case "latency":
             return duration(value)
         case _:
-            return f"{value / 1024:.2g} KiB a client"
+            kib = value / 1024
+            return f"{kib:.2f} KiB a client" if kib < 10 else f"{kib:,.0f} KiB a client"
 
 
 async def worth(trick: Trick, backend: Backend, folder: Path, rounds: int) -> Worth:
@@ -362,7 +363,7 @@ def alone(subject: Subject, what: Stalled | Dialogue) -> dict[str, float]:
             return client
 
         if isinstance(what, Dialogue):
-            return _dialogue(what, join(), join())
+            return _dialogue(what, server.pid, join(), join())
         readers = [join(buffer=4096) for _ in range(what.clients)]
         return _stalled(what, server.pid, readers, join())
 
@@ -384,9 +385,10 @@ def _stalled(
     return {"memory": memory / len(readers), "processor": spent / (lines * len(readers)) * 1e6}
 
 
-def _dialogue(what: Dialogue, one: socket.socket, other: socket.socket) -> dict[str, float]:
+def _dialogue(what: Dialogue, server: int, one: socket.socket, other: socket.socket) -> dict[str, float]:
     _read(one, 5)  # the other came
-    times = []
+    times: list[float] = []
+    spent = processor_time(server)
     for _ in range(what.turns):
         for speaker, hearer in ((one, other), (other, one)):
             for line in (b"first\n", b"second\n"):
@@ -395,7 +397,8 @@ def _dialogue(what: Dialogue, one: socket.socket, other: socket.socket) -> dict[
                 _read(hearer, len(line))
                 times.append(time.perf_counter() - began)
                 _read(speaker, len(line))
-    return {"latency": mean(times)}
+    spent = processor_time(server) - spent
+    return {"latency": mean(times), "processor": spent / len(times) * 1e6}
 
 
 def _read(client: socket.socket, size: int) -> None:

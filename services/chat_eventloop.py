@@ -363,7 +363,7 @@ def owe(room, client, block):
 
 def keep(client, block):
     if not client.pending:
-        client.pending = collections.deque()  # only now: empty ones would be half the memory of an idle room
+        client.pending = collections.deque()  # only now: empty ones would be most of an idle room's memory
     client.pending.append(block)
     client.owed += len(block)
 
