@@ -186,7 +186,7 @@ def accept(listener, selector, clients):
     try:
         connection, address = listener.accept()
     except BlockingIOError:
-        return  # the client has gone away between select() and here
+        return  # ready is a hint: nobody is there after all
     client = Client(connection, name_of(address))
     clients.add(client)
     log("connected", client.peer, active=len(clients))

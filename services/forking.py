@@ -176,7 +176,6 @@ class EchoHandler(socketserver.BaseRequestHandler):
 
 class EchoServer(socketserver.ForkingMixIn, socketserver.TCPServer):
     allow_reuse_address = True  # SO_REUSEADDR: the port may be bound though old connections are in TIME_WAIT
-    max_children = 100_000  # the library's own is 40; client 41 would wait until a child ends
 
     def __init__(self, host, port, backlog):
         # The library asks for IPv4 unless told otherwise; getaddrinfo() says what the host is.
@@ -222,7 +221,8 @@ class EchoServer(socketserver.ForkingMixIn, socketserver.TCPServer):
     def collect_children(self, *, blocking=False):
         """Wait for ended children, so that no zombies stay; serve_forever() calls this in every turn.
 
-        The library's own asks for each child by its id, in every turn; -1 asks for any that has ended.
+        The library's own asks for each child by its id, in every turn, and stops the server while there are
+        40 of them (max_children). Here -1 asks for any that has ended, and there is no such limit.
         """
         while self.active_children:
             try:
