@@ -14,12 +14,14 @@ from html import escape
 
 from socklab.diagram import Mark
 from socklab.sockets import GONE
+from socklab.source import cells
 from socklab.words import fate_of
 
 KINDS = ("messages", "wire", "log", "other")
 """What a picture can leave out: what programs said, what TCP did and packets that were lost, servers' logs, all else."""
 
 _ROW, _HEAD, _AXIS, _LANE = 24, 52, 70, 230
+_LETTER = 9.6  # of the title, about
 _STYLE = """
   text { font: 13px "Noto Sans", "DejaVu Sans", "Segoe UI", sans-serif; fill: #1b1f24 }
   .name { font-weight: 600; text-anchor: middle } .small { font-size: 11px; fill: #5b6470 } .middle { text-anchor: middle }
@@ -75,7 +77,8 @@ class _Picture:
         gap = _LANE if len(lanes) <= 6 else max(90, 1400 // len(lanes))
         self.x = {name: _AXIS + gap * (i + 0.5) for i, name in enumerate(self.lanes)}
         self.gap = gap
-        self.width = _AXIS + gap * max(len(lanes), 1) + 20
+        self.title = next((str(m["title"]) for m in marks if m["mark"] == "play"), "")
+        self.width = max(_AXIS + gap * max(len(lanes), 1) + 20, 24 + _LETTER * cells(self.title))
         self._scale()
 
     def _lane(self, name: str) -> str:
@@ -107,7 +110,7 @@ class _Picture:
         return self.heights[at] if self.heights else _HEAD
 
     def drawn(self) -> str:
-        title = next((str(m["title"]) for m in self.marks if m["mark"] == "play"), "")
+        title = self.title
         size = f'width="{self.width:g}" height="{self.height:g}" viewBox="0 0 {self.width:g} {self.height:g}"'
         parts = [
             f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{_safe(title)}">',
@@ -213,7 +216,8 @@ class _Picture:
             f'<g class="{classes}"><line x1="{x0:g}" y1="{y0:g}" x2="{x1:g}" y2="{y1:g}" stroke-width="1.6"/>'
             f'<path d="{end}" stroke-width="{2.2 if lost else 0.5}"/></g>'
         )
-        text = mark["text"] + (f"  {fate_of(mark)}" if mark["fate"] else "")
+        told = mark["fate"] and mark["what"] != "connect"  # whose text says why it failed
+        text = mark["text"] + (f"  {fate_of(mark)}" if told else "")
         room = abs(self.x[target] - x0) - 24 if source != target else self.gap
         left = min(x0, self.x[target]) + 12
         yield f'<text class="{classes.split()[-1] if mark["fate"] or mark.get("wire") else ""}" x="{left:g}" y="{(y0 + y1) / 2 - 5:g}">{_short(text, room)}</text>'
