@@ -80,6 +80,8 @@ _VARIES = (
     (r"\b(process|pid|worker|fd|ino|inode|sk|uid)([ =:])\d+", r"\1\2N"),
     (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r":[3-6]\d{0,3}…", ":PORT…"),  # the same in a text of which the end is left out
+    (r"\b\d+ (steps|histories)\b", r"N \1"),  # of explore, whose first failure is a matter of chance
+    (r"\bhistory \d+\b", "history N"),
     (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
     (r"\btimer:\((\w+),[^)]*\)", r"timer:(\1)"),  # of ss(8): how long it still runs, and how often it has
     (r"\s+", " "),

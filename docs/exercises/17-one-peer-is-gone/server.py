@@ -78,7 +78,8 @@ def say_goodbye(connection):
 
 
 def tune(connection):
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # lesson 5
+    # Lesson 5: a line must not wait for an acknowledgement.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # TODO 3: keepalive, so that a silent peer is found out in a minute: after 30 seconds of silence, 3 questions, 10 seconds apart; and
     # TCP_USER_TIMEOUT, in milliseconds, so that one who does not acknowledge is given up as soon.
 

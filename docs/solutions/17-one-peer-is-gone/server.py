@@ -76,7 +76,8 @@ def say_goodbye(connection):
 
 
 def tune(connection):
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # lesson 5
+    # Lesson 5: a line must not wait for an acknowledgement.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     # A peer that vanished without a word is found out in a minute: while nothing is on its way to it, by asking, and while something is,
     # by waiting no longer for its acknowledgement.
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
