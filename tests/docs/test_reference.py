@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -199,10 +200,12 @@ def words(cell: str) -> set[str]:
 
 
 def test_exit_codes_are_those_of_the_code() -> None:
-    told = {(int(code), name.strip("`")) for code, name, _ in rows(CLI.read_text(), "Exit codes")}
+    table = rows(CLI.read_text(encoding="utf-8"), "Exit codes")
+    told = {(int(code), name.strip("`")) for code, name, _ in table if name}
     codes = {(value, name) for name, value in vars(common).items() if name.isupper() and type(value) is int}
 
     assert told == codes
+    assert {int(code) for code, name, _ in table if not name} == {128 + signal.SIGTERM}
 
 
 READ_BY_PYTHON = re.compile(
