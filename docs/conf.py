@@ -19,7 +19,7 @@ extensions = [
     "myst_parser",
     "sphinx_copybutton",
     "docs.theme.anchors",
-    "docs.theme.console",
+    "docs.theme.blocks",
     "docs.theme.contents",
     "docs.theme.editions",
     "docs.theme.plays",

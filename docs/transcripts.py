@@ -611,7 +611,7 @@ def draw(name: str, folder: Path) -> Path:
     socklab = [sys.executable, "-m", "socklab"]
     only = ["--service", service] if service else []
     subprocess.run(
-        [*socklab, "play", str(scenario_of(name)), *only, "--runs", str(folder)],
+        [*socklab, "play", str(scenario_of(name)), *only, "--on", "netns", "--runs", str(folder)],
         check=True,
         cwd=ROOT,
         stdout=subprocess.DEVNULL,

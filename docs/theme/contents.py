@@ -32,7 +32,8 @@ def _grow(app: Sphinx, docname: str, source: list[str]) -> None:
         own = [path.relative_to(app.srcdir).with_suffix("") for path, _ in pages if _follows(path, index)]
         if own:
             listed = "\n".join(f"/{path.as_posix()}" for path in own)
-            source[0] += f"\n\n```{{toctree}}\n:hidden:\n:caption: {heading}\n\n{listed}\n```\n"
+            caption = f":caption: {heading}\n" if heading else ""
+            source[0] += f"\n\n```{{toctree}}\n:hidden:\n{caption}\n{listed}\n```\n"
 
 
 def _follows(path: Path, index: Path) -> bool:

@@ -230,6 +230,8 @@ def test_each_run_leaves_its_report(tmp_path: Path, tab: Any) -> None:
 def test_in_somebody_elses_page_stands_the_drawing_alone_as_tall_as_it_is(
     opened: Open, tmp_path: Path
 ) -> None:
+    from playwright.sync_api import expect
+
     page = opened(FAILED)
     outer = tmp_path / "outer.html"
     outer.write_text(
@@ -243,7 +245,8 @@ def test_in_somebody_elses_page_stands_the_drawing_alone_as_tall_as_it_is(
 
     assert inside.locator("html").get_attribute("data-theme") == "dark"
     assert [inside.locator(part).is_visible() for part in ("header", "aside", ".filters", "#events", "#canvas", "#detail")] == [False] * 4 + [True] * 2  # fmt: skip
-    inside.wait_for_function("page.diagram.tall >= page.diagram.whole")
+    whole = inside.evaluate("Math.ceil(page.diagram.whole)")
+    expect(inside.locator("#canvas")).to_have_css("height", f"{whole}px")
     x, y = inside.evaluate("(([m]) => { const [x0, y0, x1, y1] = page.diagram.ends(m); return [(x0 + x1) / 2, (y0 + y1) / 2] })(page.store.rows.filter(m => m.what === 'data'))")  # fmt: skip
     inside.locator("#canvas").click(position={"x": x, "y": y})
     assert "alice → server" in inside.inner_text("#detail")

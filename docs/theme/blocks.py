@@ -1,10 +1,12 @@
-"""Colours of a `console` block as the pages use it (docs/transcripts.py): terminals, what is typed, keys, and what appeared."""
+"""Colours of blocks as the pages use them (docs/transcripts.py): in `console` terminals, what is typed, keys, and what appeared; in `python`
+excerpts, where `…` leaves lines out."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pygments.lexer import RegexLexer, bygroups
+from pygments.lexer import RegexLexer, bygroups, inherit
+from pygments.lexers.python import PythonLexer
 from pygments.token import Comment, Generic, Keyword, Text, Whitespace
 from sphinx.application import Sphinx
 
@@ -24,6 +26,13 @@ class Console(RegexLexer):
     }
 
 
+class Excerpt(PythonLexer):
+    name = "socklab excerpt"
+    aliases = ("python",)
+    tokens = {"root": [(r"^( *)(…)(\n)", bygroups(Whitespace, Comment, Whitespace)), inherit]}  # noqa: RUF012
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_lexer("console", Console)
+    app.add_lexer("python", Excerpt)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
