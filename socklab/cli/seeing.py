@@ -228,8 +228,10 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> int:
+    import asyncio
     import os
     import secrets
+    import signal
 
     import uvicorn
 
@@ -238,6 +240,8 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     from socklab.conductor import Options
     from socklab.live import Stage, Turns
 
+    # uvicorn hears it, closes what is open, and raises it again: then it must find no handler of ours.
+    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     shared = arguments.on == "joined"  # a conductor may want it as well
     try:
         backend, instead = (player.backend("joined"), "") if shared else await player.choose(arguments.on)
