@@ -22,8 +22,9 @@ import yaml
 from docs import reference
 from docs.reference import PAGES
 from docs.transcripts import ROOT, Block, blocks
-from socklab import cli, language
+from socklab import cli, language, topology
 from socklab.cli import common
+from socklab.contracts import CONTRACTS
 from socklab.grammar import Variants
 
 VERBS = PAGES / "verbs.md"
@@ -407,3 +408,35 @@ def test_every_command_of_a_crowd_is_described_with_its_fields() -> None:
     )
     assert set(READS.findall(source)) - {"what", "crowd"} <= words(text)
     assert answers | set(module("crowd").WRONG) <= words(text)
+
+
+# Servers, and what to extend.
+
+
+def test_keys_of_a_compose_file_and_labels_are_those_that_are_read() -> None:
+    text = (PAGES / "servers.md").read_text(encoding="utf-8")
+    source = inspect.getsource(topology._Reader.service) + inspect.getsource(topology._Reader._networks)
+    source += inspect.getsource(topology._Reader._endpoint)
+    read = set(re.findall(r'options\.get\("(\w+)"', source)) | set(re.findall(r'"(\w+)" in options', source))
+    listed = re.search(r'for key in \(("container_name".*?)\)', source)
+    assert listed is not None
+    read |= set(re.findall(r'"(\w+)"', listed[1]))
+
+    assert set().union(*(words(keys) for keys, _ in rows(text, "In a compose file"))) == read
+    assert {name.strip("`") for name, *_ in rows(text, "Labels")} == {"socklab.contract", topology.CONTROL}
+    for contract in CONTRACTS:
+        assert f"`{contract}`" in text.partition("| contract | a message is |")[2].partition("\n\n")[0]
+
+
+def test_files_that_are_named_are_there() -> None:
+    text = (PAGES / "extending.md").read_text(encoding="utf-8")
+    tables = [words(line) for line in text.splitlines() if line.startswith(("|", "Held by"))]
+    named = {
+        each
+        for each in set().union(*tables)
+        if re.fullmatch(r"(?:socklab|tests|docs|scenarios|services)/[\w./-]*", each)
+    }
+    missing = [each for each in named if "NAME" not in each and not (ROOT / each).exists()]
+
+    assert len(named) > 20
+    assert missing == []
