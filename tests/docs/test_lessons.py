@@ -65,7 +65,9 @@ def test_a_python_session_can_be_typed_as_it_stands(page: Path) -> None:
     """An empty line in a class or a function ends it at the prompt."""
     for block in transcripts.blocks(page.read_text(encoding="utf-8")):
         if block.language == "pycon":
-            assert not re.search(r"^\.\.\. *\n\.\.\. ", "\n".join(block.lines), re.MULTILINE), f"line {block.line}"
+            assert not re.search(r"^\.\.\. *\n\.\.\. ", "\n".join(block.lines), re.MULTILINE), (
+                f"line {block.line}"
+            )
 
 
 def sections(path: Path) -> list[str]:
