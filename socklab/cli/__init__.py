@@ -296,6 +296,13 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
             print(*terminal.by_folder(results), sep="\n")
         seconds = time.monotonic() - began
         print(terminal.summary(results, len(selection.errors), backend.name, seconds, colour))
+        if (
+            not story
+            and not arguments.quiet
+            and len({scenario.path for scenario, _ in selection.scenarios}) == 1
+        ):
+            several = len({scenario.service for scenario, _ in selection.scenarios}) > 1
+            print(f"-v tells the story of each{', --service NAME that of one' if several else ''}")
     if arguments.results is not None:
         try:
             arguments.results.parent.mkdir(parents=True, exist_ok=True)
