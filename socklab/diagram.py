@@ -289,10 +289,8 @@ class Drawing:
             life = ends.life[True]
             if life["lane"] == event.node and not life["number"] and life["end"] is None:
                 self._change(life, end=at, how="refused")
-        text = f"connect failed: {event.data.get('error', '')}"
-        self._arrow(
-            event.node, "server", at, at, "connect", text, fate="refused", by=str(event.data.get("error"))
-        )
+        error = str(event.data.get("error"))
+        self._arrow(event.node, "server", at, at, "connect", "connect", fate="refused", by=error)
 
     def _draw_sent(self, at: int, event: Event) -> None:
         connection = self._connections.get(event.node)

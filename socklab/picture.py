@@ -216,8 +216,7 @@ class _Picture:
             f'<g class="{classes}"><line x1="{x0:g}" y1="{y0:g}" x2="{x1:g}" y2="{y1:g}" stroke-width="1.6"/>'
             f'<path d="{end}" stroke-width="{2.2 if lost else 0.5}"/></g>'
         )
-        told = mark["fate"] and mark["what"] != "connect"  # whose text says why it failed
-        text = mark["text"] + (f"  {fate_of(mark)}" if told else "")
+        text = mark["text"] + (f"  {fate_of(mark)}" if mark["fate"] else "")
         room = abs(self.x[target] - x0) - 24 if source != target else self.gap
         left = min(x0, self.x[target]) + 12
         yield f'<text class="{classes.split()[-1] if mark["fate"] or mark.get("wire") else ""}" x="{left:g}" y="{(y0 + y1) / 2 - 5:g}">{_short(text, room)}</text>'

@@ -20,7 +20,7 @@ def in_words(event: Event) -> tuple[str, str] | None:
         case "sent":
             chunks = data["chunks"]
             first = from_wire({**chunks[0], "repeat": min(int(chunks[0].get("repeat", 1)), 100)})
-            pieces = f" … in {len(chunks)} pieces" if len(chunks) > 1 else ""
+            pieces = f" … in {len(chunks)} sends" if len(chunks) > 1 else ""
             size = f" … ({data['size']} bytes)" if data["size"] > 60 else ""
             return f"{node} →", f"{shown(first[:60])}{pieces or size}"
         case "connected" if data.get("protocol") == "udp":
@@ -90,8 +90,10 @@ def in_words(event: Event) -> tuple[str, str] | None:
 
 
 def fate_of(packet: Mapping[str, Any]) -> str:
-    """What became of a packet, and through which fault if that does not say it: `dropped (loss 10%)`."""
+    """What became of a packet, and through which fault if that does not say it: `dropped (loss 10%)`; of a connect `failed: timed out`."""
     fate, by = str(packet["fate"]), str(packet["by"])
+    if packet.get("what") == "connect":
+        return f"failed: {by}"
     return fate if by in ("", fate) else f"{fate} ({by})"
 
 

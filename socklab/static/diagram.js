@@ -36,8 +36,9 @@ function span(ns) {
   return (ns / 1e9).toFixed(2) + " s";
 }
 
-// `dropped (loss 10%)`
+// `dropped (loss 10%)`; of a connect `failed: timed out`
 function fateOf(mark) {
+  if (mark.what === "connect") return `failed: ${mark.by}`;
   return mark.by && mark.by !== mark.fate ? `${mark.fate} (${mark.by})` : mark.fate;
 }
 
