@@ -105,7 +105,7 @@ CONNECTED = [("alice", "connected", {}), ("bob", "connected", {})]
         (STREAM, [said("bob", "a\0b"), got("bob", "a")], "C string"),
         (STREAM, [said("bob", "hello"), got("alice", "hello")], "alice got what bob said"),
         (DATAGRAM, [said("bob", "x" * 2000), got("bob", "x" * 1024)], "recvfrom(1024)"),
-        (DATAGRAM, [said("bob", "#REG"), said("alice", "#REG"), got("bob", "#REG")], "a command is between one client and the server"),
+        (DATAGRAM, [said("bob", "#REG"), got("bob", "#REG"), said("alice", "#REG"), got("bob", "#REG")], "a command is between one client and the server"),
         (DATAGRAM, [said("bob", "#REG"), got("bob", "ok"), said("alice", "psst"), got("bob", "psst")], "alice has not registered"),
         (LINE, [said("alice", "hello\n"), got("bob", "hello\n")], ""),
     ],
