@@ -6,11 +6,13 @@ python -m bench docker     those of Docker
 python -m bench swarm      two engines as a swarm (root)
 python -m bench scale      what each of ten thousand connections costs (root)
 python -m bench tricks     what each trick of our servers is worth
+python -m bench peers      ours beside servers of Debian's packages (--short; --keep writes what it found into docs/)
 """
 
 from __future__ import annotations
 
 import importlib
+import signal
 import statistics
 import subprocess
 import sys
@@ -112,13 +114,16 @@ APART = ("docker", "swarm", "scale", "peers", "tricks")
 
 
 def main() -> None:
+    if "--help" in sys.argv or "-h" in sys.argv:
+        print(__doc__.strip(), f"\nFigures: {', '.join(BENCHES)}.", sep="\n")
+        return
     wanted = [word for word in sys.argv[1:] if not word.startswith("--")]
-    wanted = wanted or [name for name in BENCHES if name not in APART]
-    for name in wanted:
-        if name not in BENCHES:
-            sys.exit(f'no figure "{name}"; there are: {", ".join(BENCHES)}')
+    if unknown := [name for name in wanted if name not in BENCHES]:
+        sys.exit(f'no figure "{unknown[0]}"; there are: {", ".join(BENCHES)}')
+    for name in wanted or [name for name in BENCHES if name not in APART]:
         BENCHES[name]()
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ends quietly behind `| head`
     main()
