@@ -12,7 +12,8 @@ play: .venv/.play
 	@$(BIN)/socklab play
 
 test: .venv/.dev check
-	$(BIN)/pytest
+	$(BIN)/pytest --ignore tests/docs
+	$(BIN)/pytest -n 2 tests/docs # programs that wait for one another: two pages at once
 	$(BIN)/python tests/play_versions.py
 
 check: .venv/.dev
