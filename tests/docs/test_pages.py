@@ -10,7 +10,8 @@ import pytest
 from markdown_it import MarkdownIt
 
 from docs import reference, transcripts
-from docs.transcripts import ROOT, blocks
+from docs.pages import ROOT
+from docs.transcripts import blocks
 
 MARKDOWN = MarkdownIt("commonmark").enable("table")
 EVERY = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

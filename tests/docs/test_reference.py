@@ -20,8 +20,9 @@ import pytest
 import yaml
 
 from docs import reference
+from docs.pages import ROOT
 from docs.reference import PAGES
-from docs.transcripts import ROOT, Block, blocks
+from docs.transcripts import Block, blocks
 from socklab import cli, language, topology
 from socklab.cli import common
 from socklab.contracts import CONTRACTS

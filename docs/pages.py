@@ -11,7 +11,7 @@ from urllib.parse import unquote
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-DOCS = Path(__file__).resolve().parent.parent
+DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 KO = DOCS / "ko"
 _MARKDOWN = MarkdownIt("commonmark").enable("table")
