@@ -37,6 +37,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -455,16 +456,16 @@ class Page:
         return came
 
     def _answer(self, source: str) -> list[str]:
-        """What Python says to it."""
+        """What Python says to it; of a traceback, `  ...` for the calls."""
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             try:
                 exec(compile(source, "<stdin>", "single"), self.session)
-            except Exception as exc:
-                kind = type(exc)
-                place = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
-                print(f"Traceback (most recent call last):\n  ...\n{place}{kind.__qualname__}: {exc}")
-        return printed.getvalue().splitlines()
+            except Exception:
+                traceback.print_exc()
+        return re.sub(
+            r"^(Traceback .*\n)(?: .*\n)+", r"\1  ...\n", printed.getvalue(), flags=re.MULTILINE
+        ).splitlines()
 
     def _file(self, block: Block, name: str) -> None:
         ours, shown = ROOT / name, block.lines[1:]
