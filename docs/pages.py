@@ -69,8 +69,4 @@ def _within(page: Path, tokens: list[Token]) -> Iterator[tuple[Path, str]]:
 @cache
 def every() -> tuple[Path, ...]:
     """All pages of both editions."""
-    return tuple(
-        page
-        for page in sorted(DOCS.rglob("*.md"))
-        if not {"exercises", "solutions", "theme"} & set(page.relative_to(DOCS).parts)
-    )
+    return tuple(sorted(DOCS.rglob("*.md")))
