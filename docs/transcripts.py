@@ -77,7 +77,6 @@ SETTLED = 1.0  # seconds without output, when writing, after which a program tha
 # What came, and what a page says of it.
 
 _VARIES = (
-    (r"\x1b\[[0-9;]*m", ""),
     (r"^([\w-]+)( +(≥ )?\d[\d.,]*( ([kM]|ms|µs|s)\b)?)+ +\d+%$", r"\1 figures"),  # a row of `socklab bench`
     (r"\b\d\d:\d\d:\d\d\.\d+", "TIME"),
     (r"\b\d{8}-\d{6}\b", "RUN"),
@@ -91,7 +90,6 @@ _VARIES = (
     (r":[3-6]\d{0,3}…", ":PORT…"),  # the same in a text of which the end is left out
     (r"\b\d+ (steps|histories)\b", r"N \1"),  # of explore, whose first failure is a matter of chance
     (r"\bhistory \d+\b", "history N"),
-    (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
     (r"\btimer:\((\w+),[^)]*\)", r"timer:(\1)"),  # of ss(8): how long it still runs, and how often it has
     (r"\s+", " "),
 )
