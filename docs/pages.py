@@ -14,7 +14,7 @@ from markdown_it.token import Token
 DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 KO = DOCS / "ko"
-_MARKDOWN = MarkdownIt("commonmark").enable("table")
+MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
 def edition(path: Path) -> Path:
@@ -45,7 +45,7 @@ def between(source: str, target: str) -> str:
 def links(page: Path) -> Iterator[tuple[str, Path, str]]:
     """In the order of the page: the heading (of level 2) under which a link into this repository stands, where it leads, its text."""
     heading = ""
-    tokens = iter(_MARKDOWN.parse(page.read_text(encoding="utf-8")))
+    tokens = iter(MARKDOWN.parse(page.read_text(encoding="utf-8")))
     for token in tokens:
         if token.type == "heading_open" and token.tag == "h2":
             heading = next(tokens).content

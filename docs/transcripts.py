@@ -45,9 +45,7 @@ from itertools import groupby, pairwise
 from pathlib import Path
 from typing import IO, Any
 
-from markdown_it import MarkdownIt
-
-from docs.pages import ROOT, counterpart, is_page
+from docs.pages import MARKDOWN, ROOT, counterpart, is_page
 from socklab.scenario import load
 from socklab.source import ScenarioError
 
@@ -186,7 +184,7 @@ class Block:
 def blocks(text: str) -> list[Block]:
     return [
         Block(token.info.partition(" ")[0], tuple(token.content.splitlines()), token.map[0] + 2)
-        for token in MarkdownIt("commonmark").parse(text)
+        for token in MARKDOWN.parse(text)
         if token.type == "fence" and token.map
     ]  # fmt: skip
 

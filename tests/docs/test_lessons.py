@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,17 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
 
 from docs import plays, transcripts
-from docs.pages import DOCS, ROOT, counterpart
+from docs.pages import DOCS, MARKDOWN, counterpart
+from tests.docs.conftest import environment
 
 LESSONS = DOCS / "lessons"
 PAGES = sorted(LESSONS.glob("[0-9][0-9]-*.md"))
 SECTIONS = ("See it", "What happens", "By hand", "Change it, and watch", "Exercise", "Where it is written")
 SECTIONS_KO = ("보기", "무슨 일이 일어나는가", "직접 해 보기", "바꿔 보고 관찰하기", "연습 문제", "출처")
 EXERCISES, SOLUTIONS = DOCS / "exercises", DOCS / "solutions"
-MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
 def name(page: Path) -> str:
@@ -111,14 +109,6 @@ def test_an_exercise_is_wrong_as_it_is_handed_out_and_right_when_it_is_solved(
     )
     assert "✗" in shown
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
 
 
 def test_solutions_fill_gaps_and_leave_none() -> None:

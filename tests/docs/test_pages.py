@@ -10,15 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
 
 from docs import reference, transcripts
-from docs.pages import ROOT
+from docs.pages import MARKDOWN, ROOT
 from docs.transcripts import blocks
 from socklab import cli
 from socklab.cli import judging
 
-MARKDOWN = MarkdownIt("commonmark").enable("table")
 EVERY = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 GUIDES = [page for page in EVERY if not re.match(r"docs/(ko/|lessons/\d)", str(page.relative_to(ROOT)))]
 """Lessons are run by test_lessons.py."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import os
 import re
 import shutil
 import signal
@@ -27,6 +26,7 @@ from socklab import language, topology
 from socklab.cli import common
 from socklab.contracts import CONTRACTS
 from socklab.grammar import Variants
+from tests.docs.conftest import environment
 
 VERBS = PAGES / "verbs.md"
 
@@ -68,10 +68,6 @@ def played(tmp_path_factory: pytest.TempPathFactory, why_no_netns: str | None) -
     command = [sys.executable, "-m", "socklab", "play", "--on", "netns", "--results", "results.json", "."]
     subprocess.run(command, cwd=folder, env=environment(), capture_output=True)
     return folder
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.timeout(300)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -15,8 +13,8 @@ import pytest
 from docs import plays, website
 from docs.pages import DOCS, KO, ROOT, address, counterpart, edition, every
 from docs.theme.searching import PARTICLES, stem, terms
+from tests.docs.conftest import Open
 
-Open = Callable[..., Any]
 LESSON = "lessons/07-the-second-client-waits.html"
 LOOKED_AT = [
     "index.html",
