@@ -378,7 +378,7 @@ def _stalled(
         _read(speaker, what.line)
     memory = holdings.read(server).memory - before
     for number, reader in enumerate(readers):
-        later = 5 * (len(readers) - 1 - number + 1)  # who came first has heard all the others come
+        later = 5 * (len(readers) - number)  # who came first has heard all the others come, and who speaks
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
         _read(reader, later + lines * what.line)
     spent = processor_time(server) - spent

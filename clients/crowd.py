@@ -741,7 +741,7 @@ class FanOut:
         # Lines, of all senders together; one each, at least.
         self.window = max(senders, whole(message, "window", 1, 1 << 30, min(lines, kept // self.size)))
         # At a rate it is known beforehand how many lines there will be.
-        self.whole = max(self.messages, math.ceil((self.ramp + self.seconds) * self.rate))
+        self.planned = max(self.messages, math.ceil((self.ramp + self.seconds) * self.rate))
         self.times = Times() if self.rate else None
         self.late = 0.0  # seconds that a line was said after its time, at most; without what the server is to blame for
         self.given = 0  # lines whose time has come
@@ -943,7 +943,7 @@ class FanOut:
             time_of = self.began + self.given / self.rate  # the first one that was not due at the last look
             if time_of >= self.began + self.ramp:
                 self.late = max(self.late, t - time_of)
-            self.given = due = min(int((t - self.began) * self.rate) + 1, self.whole)
+            self.given = due = min(int((t - self.began) * self.rate) + 1, self.planned)
             for number, member in enumerate(self.senders):
                 end = (due - number + senders - 1) // senders * size
                 if member.sent < end and member.fd not in self.watched:
@@ -1098,7 +1098,7 @@ class FanOut:
 
     def owed(self):
         """Lines that each receiver has to hear. Of those that others say: all that they will, as far as the server takes them."""
-        return self.said() if self.senders else self.whole
+        return self.said() if self.senders else self.planned
 
     def delivered(self):
         return sum(self.heard_by(member) for member in self.receivers)

@@ -27,7 +27,7 @@ extensions = [
     "docs.theme.sources",
 ]
 source_suffix = {".md": "markdown"}
-exclude_patterns = [] if KOREAN else ["ko", "exercises", "solutions", "theme"]
+exclude_patterns = [] if KOREAN else ["ko"]
 nitpicky = True
 myst_heading_anchors = 6  # the anchors that these headings have on GitHub
 

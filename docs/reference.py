@@ -9,10 +9,7 @@ A page holds such a part between `<!-- made: NAME -->` and `<!-- end -->`; PARTS
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import re
-import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -23,7 +20,6 @@ from socklab.backends.docker import Docker
 from socklab.backends.joined import Joined
 from socklab.backends.netns import Netns
 from socklab.backends.process import Process
-from socklab.cli import judging
 from socklab.grammar import (
     Field,
     Fields,
@@ -200,15 +196,19 @@ def _plain(text: str) -> str:
     return " ".join(text.split())
 
 
+def _commands() -> argparse._SubParsersAction[argparse.ArgumentParser]:
+    (action,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return action
+
+
 def commands() -> dict[str, argparse.ArgumentParser]:
     """All commands with their parsers, in the order of --help."""
-    (action,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return dict(action.choices)
+    return dict(_commands().choices)
 
 
 def summaries() -> dict[str, str]:
-    (action,) = (a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction))
-    return {each.dest: _plain((each.help or "").replace("%%", "%")) for each in action._choices_actions}
+    """What --help says of each."""
+    return {each.dest: _plain((each.help or "").replace("%%", "%")) for each in _commands()._choices_actions}
 
 
 def usage(name: str, parser: argparse.ArgumentParser) -> str:
@@ -253,20 +253,6 @@ def command(name: str) -> str:
         rows.append([", ".join(shown), about])
     lines = ["```text", usage(name, parser), "```", "", _plain(parser.description or "").replace("<", "\\<")]
     return "\n".join([*lines, *(["", table(("argument", "what"), rows)] if rows else [])])
-
-
-def wrong_with(command: str) -> str:
-    """What socklab would say of a command line that it does not take; empty: it takes it. Nothing of it is done."""
-    words = shlex.split(command, comments=True)[1:]
-    if words[:1] and words[0] in judging.COMMANDS and "--" in words:
-        words = words[: words.index("--")]
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
-            cli._parser().parse_args(words)
-    except SystemExit as ended:
-        return said.getvalue().strip() if ended.code else ""
-    return ""
 
 
 # The rest.

@@ -1,8 +1,7 @@
 """Runs what the pages show, and holds it against what they say came of it.
 
     python -m docs.transcripts docs/lessons/07-*.md            is it still so?
-    python -m docs.transcripts --write docs/lessons/07-*.md    write what came into the page, and into its Korean edition
-    python -m docs.transcripts --pictures docs/lessons/07-*.md make its pictures anew
+    python -m docs.transcripts --write docs/lessons/07-*.md    write what came into the page, and into its other edition
 
 A page is run from top to bottom, as its reader would, in a folder that has `services/`, `clients/`, `scenarios/` and the compose file,
 in a network namespace of its own (so any port is free). What its blocks mean:
@@ -16,7 +15,7 @@ in a network namespace of its own (so any port is free). What its blocks mean:
 | `sh` | what is not run here: it installs something, needs a network, or a program of the reader's. That socklab takes its commands is tested |
 | `text`, or none | a drawing: not looked at |
 
-Numbers that differ from run to run (times, ports that the kernel chose, processes) are taken for equal, see `shape`. Lines of a story
+What differs from run to run (times, ports that the kernel chose, processes) is taken for equal, see `shape`. Lines of a story
 (`socklab play`) may come in another order, for they are told by several programs.
 """
 
@@ -35,24 +34,26 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
+import traceback
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from markdown_it import MarkdownIt
+from docs.pages import MARKDOWN, ROOT, counterpart, is_page
+from socklab.scenario import load
+from socklab.source import ScenarioError
 
-ROOT = Path(__file__).resolve().parent.parent
-LESSONS = ROOT / "docs" / "lessons"
-KOREAN = ROOT / "docs" / "ko"
-PLAYS = LESSONS / "plays"
 STAGE = ("services", "clients", "scenarios", "docker-compose.yml", "scenario.schema.json")
-LIMIT = 90.0  # seconds for what a page shows to appear
-SETTLED = 1.0  # seconds without output, when writing, after which a program that goes on has said what it has to say
-ELSEWHERE = [
+"""What the reader's folder has."""
+OURS = ("bench/", "clients/", "docs/", "services/", "socklab/", "tests/")
+"""Files below are of this project, and no page writes one."""
+ELSEWHERE = (
     "pip",
     "pipx",
     "uvx",
@@ -65,11 +66,15 @@ ELSEWHERE = [
     "cd",
     "mkdir",
     "socklab",
-]
+)
 """What a `sh` block may begin with: it is run by other tests, or by nobody."""
+LIMIT = 90.0  # seconds for what a page shows to appear
+SETTLED = 1.0  # seconds without output, when writing, after which a program that goes on has said what it has to say
+
+
+# What came, and what a page says of it.
 
 _VARIES = (
-    (r"\x1b\[[0-9;]*m", ""),
     (r"^([\w-]+)( +(≥ )?\d[\d.,]*( ([kM]|ms|µs|s)\b)?)+ +\d+%$", r"\1 figures"),  # a row of `socklab bench`
     (r"\b\d\d:\d\d:\d\d\.\d+", "TIME"),
     (r"\b\d{8}-\d{6}\b", "RUN"),
@@ -78,18 +83,18 @@ _VARIES = (
     (r'"(t|pid|process|seq|ack|window)": ?\d+', r'"\1":N'),  # of events and reports, which are JSON
     (r'"python":"[\d.]+"', '"python":"N"'),
     (r"\b(process|pid|worker|fd|ino|inode|sk|uid)([ =:])\d+", r"\1\2N"),
+    (r"\bsocket:\[[\d.]+\]", "socket:[N]"),  # of /proc/PID/fd; a page may write socket:[...]
     (r"\b(3[2-9]|[45]\d|6[0-4])\d{3}\b", "PORT"),  # the kernel's choice (ip_local_port_range)
     (r":[3-6]\d{0,3}…", ":PORT…"),  # the same in a text of which the end is left out
     (r"\b\d+ (steps|histories)\b", r"N \1"),  # of explore, whose first failure is a matter of chance
     (r"\bhistory \d+\b", "history N"),
-    (r"\b0x[0-9a-f]{6,}\b", "ADDRESS"),
     (r"\btimer:\((\w+),[^)]*\)", r"timer:(\1)"),  # of ss(8): how long it still runs, and how often it has
     (r"\s+", " "),
 )
-_STORY = re.compile(r"^ +\d+\.\d{3}  |^(ESTAB|LISTEN|UNCONN|SYN-|FIN-|TIME-|CLOSE-|CLOSING|LAST-)|^\{\"t\":")
+_UNORDERED = re.compile(
+    r"^ +\d+\.\d{3}  |^(ESTAB|LISTEN|UNCONN|SYN-|FIN-|TIME-|CLOSE-|CLOSING|LAST-)|^\{\"t\":"
+)
 """Lines whose order nobody owes: of several programs, or of the kernel's tables."""
-_KEYS = ("^C", "^D")
-_NAMED = re.compile(r"^(?:#|//) ([\w./-]+\.\w+)$")
 
 
 def shape(line: str) -> str:
@@ -99,24 +104,65 @@ def shape(line: str) -> str:
     return line.strip()
 
 
+def is_gap(line: str) -> bool:
+    """Whether it stands for lines that are left out."""
+    return line.strip() in ("…", "# …", "// …")
+
+
 def same(expected: Sequence[str], got: Sequence[str]) -> bool:
-    """Whether what came is what a page shows. `…` alone stands for any lines."""
-    whole = "…" not in expected
-    story = Counter(shape(line) for line in got if _STORY.match(line))
-    told = Counter(shape(line) for line in expected if _STORY.match(line))
-    if told != story if whole else told - story:
+    """Whether what came is what a page shows."""
+    told, story = (
+        Counter(shape(line) for line in lines if _UNORDERED.match(line)) for lines in (expected, got)
+    )
+    if told - story or (story - told and not any(map(is_gap, expected))):
         return False
-    rest = [shape(line) for line in got if not _STORY.match(line)]
-    wanted = [line.strip() if line == "…" else shape(line) for line in expected if not _STORY.match(line)]
-    return _fits(wanted, rest)
+    wanted = "".join(
+        r"(?:.*\n)*" if is_gap(line) else re.escape(f"{shape(line)}\n")
+        for line in expected
+        if not _UNORDERED.match(line)
+    )
+    return (
+        re.fullmatch(wanted, "".join(f"{shape(line)}\n" for line in got if not _UNORDERED.match(line)))
+        is not None
+    )
 
 
-def _fits(wanted: list[str], rest: list[str]) -> bool:
-    if not wanted:
-        return not rest
-    if wanted[0] == "…":
-        return any(_fits(wanted[1:], rest[at:]) for at in range(len(rest) + 1))
-    return bool(rest) and wanted[0] == rest[0] and _fits(wanted[1:], rest[1:])
+def not_in(shown: Sequence[str], lines: Sequence[str]) -> str:
+    """The first part of an excerpt that a file does not have where it ought to be; empty where it has all. A part may stand further
+    left than in the file."""
+    begin = 0
+    for part in (list(group) for gap, group in groupby(shown, is_gap) if not gap):
+        places = range(begin, len(lines) - len(part) + 1)
+        at = next((at for at in places if _flush(lines[at : at + len(part)]) == _flush(part)), None)
+        if at is None:
+            return "\n".join(part)
+        begin = at + len(part)
+    return ""
+
+
+def _flush(lines: Iterable[str]) -> str:
+    return textwrap.dedent("\n".join(line.rstrip() for line in lines))
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Where a page says what is not so."""
+
+    line: int
+    said: Sequence[str]
+    came: Sequence[str]
+
+    def __str__(self) -> str:
+        return (
+            f"line {self.line}\n  the page says\n{_indented(self.said)}\n  what came\n{_indented(self.came)}"
+        )
+
+
+def _indented(lines: Sequence[str]) -> str:
+    return "\n".join(f"    {line}" for line in lines) or "    (nothing)"
+
+
+# The page as it is written.
 
 
 @dataclass(frozen=True)
@@ -131,84 +177,125 @@ class Block:
     @property
     def path(self) -> str | None:
         """The file that it shows, named in its first line."""
-        found = _NAMED.match(self.lines[0]) if self.lines else None
+        found = re.fullmatch(r"(?:#|//) ([\w./-]+\.\w+)", self.lines[0]) if self.lines else None
         return found[1] if found else None
 
 
 def blocks(text: str) -> list[Block]:
     return [
-        Block(token.info.split()[0] if token.info.split() else "", tuple(token.content.splitlines()), token.map[0] + 2)
-        for token in MarkdownIt("commonmark").parse(text)
+        Block(token.info.partition(" ")[0], tuple(token.content.splitlines()), token.map[0] + 2)
+        for token in MARKDOWN.parse(text)
         if token.type == "fence" and token.map
     ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """Where a page says what is not so."""
+def filled(text: str, page: Sequence[Block], contents: Sequence[Sequence[str]]) -> str:
+    """A page with other lines in its blocks."""
+    lines = text.splitlines()
+    for block, content in reversed(
+        list(zip(page, contents, strict=True))
+    ):  # from the end: the others stay where they are
+        lines[block.line - 1 : block.line - 1 + len(block.lines)] = content
+    return "\n".join(lines) + "\n"
 
+
+@dataclass
+class Part:
+    """Something that is typed in a terminal, and what appears there then."""
+
+    block: Block
     line: int
-    said: str
-    came: str
+    terminal: str
+    act: str = ""
+    """Nothing: more appears of what was begun before."""
+    typed: list[str] = field(default_factory=list)
+    """The act, with the terminal's name before it where that changes."""
+    expected: list[str] = field(default_factory=list)
+    ends: bool = False
+    """The program must end; else it waits for keys."""
 
-    def __str__(self) -> str:
-        return (
-            f"line {self.line}\n  the page says\n{_indented(self.said)}\n  what came\n{_indented(self.came)}"
-        )
+
+def parts(page: Sequence[Block]) -> list[Part]:
+    """Those of all `console` blocks."""
+    found: list[Part] = []
+    terminal = ""
+    for block in page:
+        part: Part | None = None
+        for number, line in enumerate(block.lines if block.language == "console" else (), block.line):
+            name = re.fullmatch(r"\[([\w-]+)\]", line)
+            act = line.startswith(("$ ", "> ")) or line in ("^C", "^D")
+            terminal = name[1] if name else terminal
+            if part is None or name or (act and (part.act or part.expected)):
+                part = Part(block, number, terminal)
+                found.append(part)
+            if name or act:
+                part.typed.append(line)
+                part.act = line if act else ""
+            else:
+                part.expected.append(line)
+    following: dict[str, str] = {}
+    for part in reversed(found):
+        # It need not end when keys are typed to it later, or when more of it is shown later.
+        part.ends = following.get(part.terminal, "$ ").startswith("$ ")
+        following[part.terminal] = part.act
+    return found
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"    {line}" for line in text.splitlines()) or "    (nothing)"
+# The reader's desk.
 
 
 @dataclass
 class Terminal:
-    """A terminal of the reader's: the program that runs in it, and what has appeared."""
+    """The program that runs in it, and what has appeared."""
 
     home: Path
     """The reader's lab."""
     folder: Path
     """Where it stands now."""
+    command: str = ""
     process: subprocess.Popen[str] | None = None
+    reader: threading.Thread | None = None
     shown: list[str] = field(default_factory=list)
     """Since it was looked at last."""
     last: float = 0.0
-    reader: threading.Thread | None = None
+    """When a line appeared last."""
     news: threading.Condition = field(default_factory=threading.Condition)
 
     def run(self, command: str) -> None:
-        self.wait()
+        self._wait()
         if re.fullmatch(r"cd( \S+)?", command):
             self.folder = (self.folder / command[3:]).resolve()
             return
+        self.command = command
+        is_plain = re.fullmatch(
+            r"[\w./-]+( [\w./:{}=%+@-]+)*", command
+        )  # then no shell stands between it and ^C
         self.process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}" if re.fullmatch(r"[\w./-]+( [\w./:{}=%+@-]+)*", command) else command],
+            ["bash", "-c", f"exec {command}" if is_plain else command],
             cwd=self.folder, env=_environment(), text=True, errors="backslashreplace", start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self.reader.start()
 
-    def _read(self, stream: Any) -> None:
+    def _wait(self) -> None:
+        """For the end of what runs, with a limit."""
+        if self.process is not None:
+            try:
+                self.process.wait(LIMIT)
+            except subprocess.TimeoutExpired:
+                raise SystemExit(f"{self.command}: still runs; ^C or ^D is missing in the page") from None
+
+    def _read(self, stream: IO[str]) -> None:
         for line in stream:
             with self.news:
-                self.shown.append(self.told(line.rstrip("\n")))
+                self.shown.append(self._as_seen(line.rstrip("\n")))
                 self.last = time.monotonic()
                 self.news.notify_all()
-        with self.news:
-            self.last = 0.0
-            self.news.notify_all()
 
-    def told(self, line: str) -> str:
-        """A line as its reader sees it, whose lab is in a folder of theirs, with socklab installed."""
-        for place, theirs in ((f"{ROOT}/", ""), (str(self.home), "/home/you/lab")):
-            line = line.replace(place, theirs)
-        return line
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing more can appear."""
-        return self.reader is None or not self.reader.is_alive()
+    def _as_seen(self, line: str) -> str:
+        """By a reader whose lab is in a folder of theirs, and who installed socklab."""
+        return line.replace(f"{ROOT}/", "").replace(str(self.home), "/home/you/lab")
 
     def type(self, keys: str) -> None:
         if self.process is None or self.process.stdin is None:
@@ -225,30 +312,25 @@ class Terminal:
         except (BrokenPipeError, ProcessLookupError):
             pass  # it has ended: what appeared will tell
 
-    def wait(self) -> None:
-        """For the end of what runs, with a limit."""
-        if self.process is not None:
-            try:
-                self.process.wait(LIMIT)
-            except subprocess.TimeoutExpired:
-                raise SystemExit(
-                    f"{shlex.join(map(str, self.process.args))}: still runs; ^C or ^D is missing in the page"
-                ) from None  # type: ignore[arg-type]
-
     def look(self, expected: Sequence[str], ends: bool, write: bool) -> list[str]:
         """What has appeared, as soon as it is what is expected, else when nothing more can come. `ends`: the program must end, too."""
         until = time.monotonic() + LIMIT
+
+        def is_all() -> bool:
+            if self.reader is None or not self.reader.is_alive() or time.monotonic() > until:
+                return True
+            if ends:
+                return False
+            if write and time.monotonic() - self.last > SETTLED:
+                return True
+            return same(expected, self.shown) and not (write and not expected)
+
         if not expected and not ends and self.process is not None:
             _at_rest(self.process.pid, until)
         with self.news:
             self.last = time.monotonic()
-            while not (self.ended or (not (ends or (write and not expected)) and same(expected, self.shown))):
-                left = until - time.monotonic()
-                if left <= 0 or (
-                    write and not ends and not self.ended and time.monotonic() - self.last > SETTLED
-                ):
-                    break
-                self.news.wait(min(left, 0.1))
+            while not is_all():
+                self.news.wait(0.1)
             shown, self.shown = self.shown, []
         return shown
 
@@ -256,14 +338,9 @@ class Terminal:
         if self.process is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
                 os.killpg(self.process.pid, number)
                 self.process.wait(5)
-                break
-            except ProcessLookupError:
-                break
-            except subprocess.TimeoutExpired:
-                continue
 
 
 def _at_rest(session: int, until: float) -> None:
@@ -272,38 +349,33 @@ def _at_rest(session: int, until: float) -> None:
     before: list[str] | None = None
     asleep = 0
     while time.monotonic() < until:
-        now = []
-        # Path.glob() raises where a process ends meanwhile.
-        for path in glob.iglob("/proc/[0-9]*/task/*/status"):
-            try:
-                if os.getsid(int(path.split("/")[2])) == session:
-                    now += [
-                        line
-                        for line in Path(path).read_text().splitlines()
-                        if line.startswith(("State:", "voluntary", "nonvoluntary"))
-                    ]
-            except OSError:
-                continue  # it has ended meanwhile
-        busy = any(line.startswith("State:") and line.split()[1] in "RD" for line in now)
-        asleep = 0 if busy else asleep + 1
+        now = _tasks(session)
+        is_busy = any(line.startswith("State:") and line.split()[1] in "RD" for line in now)
+        asleep = 0 if is_busy else asleep + 1
         if asleep and (now == before or asleep == 10):
             return
         before = now
-        time.sleep(0.1)
+        time.sleep(0.1)  # the kernel does not tell
+
+
+def _tasks(session: int) -> list[str]:
+    """State of each thread of a session's programs, and how often it has run."""
+    found: list[str] = []
+    for path in glob.iglob("/proc/[0-9]*/task/*/status"):  # Path.glob() raises where a process ends meanwhile
+        try:
+            if os.getsid(int(path.split("/")[2])) == session:
+                lines = Path(path).read_text().splitlines()
+                found += [line for line in lines if line.startswith(("State:", "voluntary", "nonvoluntary"))]
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
 
 
 def _environment() -> dict[str, str]:
-    drop = ("SOCKLAB_ON", "COLUMNS", "FORCE_COLOR", "PYTHONPATH")
-    kept = {key: value for key, value in os.environ.items() if key not in drop}
+    ours = ("SOCKLAB_ON", "COLUMNS", "FORCE_COLOR", "PYTHONPATH")
+    kept = {key: value for key, value in os.environ.items() if key not in ours}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    return {
-        **kept,
-        "PATH": path,
-        "PYTHONUNBUFFERED": "1",
-        "NO_COLOR": "1",
-        "LC_ALL": "C.UTF-8",
-        "PYTHONPATH": "",
-    }
+    return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
 
 
 @dataclass
@@ -318,23 +390,18 @@ class Page:
     troubles: list[Trouble] = field(default_factory=list)
     parts: list[Part] = field(default_factory=list)
 
-    def run(self) -> list[str]:
-        """All blocks in their order; the page's lines with what came in place of what was said."""
+    def run(self) -> str:
+        """All blocks in their order; the page with what came in place of what was said."""
         text = self.path.read_text(encoding="utf-8")
-        lines, shift = text.splitlines(), 0
-        self.parts = parts(blocks(text))
+        page = blocks(text)
+        self.parts = parts(page)
         try:
-            for block in blocks(text):
-                came = self._block(block)
-                at = block.line - 1 + shift
-                lines[at : at + len(block.lines)] = came
-                shift += len(came) - len(block.lines)
+            return filled(text, page, [self._block(block) for block in page])
         finally:
             for terminal in self.terminals.values():
                 terminal.end()
-        return lines
 
-    def _block(self, block: Block) -> list[str]:
+    def _block(self, block: Block) -> Sequence[str]:
         if block.language == "console":
             return self._console(block)
         if block.language == "pycon":
@@ -344,30 +411,18 @@ class Page:
         elif block.language == "yaml":
             self._scenario(block)
         elif block.language == "sh":
-            for number, line in enumerate(block.lines):
-                goes_on = number and block.lines[number - 1].endswith("\\")
-                words = [word for word in line.split() if not re.match(r"[A-Z_]+=", word)]
-                if words and not goes_on and words[0] not in ELSEWHERE and "#" not in words[0]:
-                    self.troubles.append(
-                        Trouble(
-                            block.line + number,
-                            line,
-                            "a command that could be run here: make it a console block",
-                        )
-                    )
+            self._elsewhere(block)
         elif block.language not in ("", "text"):
-            self.troubles.append(
-                Trouble(
-                    block.line,
-                    block.lines[0],
-                    f"{block.language} without a file's name in its first line, like # server.py",
-                )
-            )
-        return list(block.lines)
+            why = f"{block.language} without a file's name in its first line, like # server.py"
+            self._wrong(block.line, block.lines[:1], [why])
+        return block.lines
+
+    def _wrong(self, line: int, said: Sequence[str], came: Sequence[str]) -> None:
+        self.troubles.append(Trouble(line, said, came))
 
     def _console(self, block: Block) -> list[str]:
         came: list[str] = []
-        for part in [part for part in self.parts if part.block == block]:
+        for part in (part for part in self.parts if part.block is block):
             terminal = self.terminals.setdefault(part.terminal, Terminal(self.folder, self.folder))
             if part.act.startswith("$ "):
                 terminal.run(part.act[2:])
@@ -375,174 +430,77 @@ class Page:
                 terminal.type(part.act.removeprefix("> "))
             shown = terminal.look(part.expected, part.ends, self.write)
             if same(part.expected, shown):
-                came += [*part.typed, *part.expected]
+                shown = part.expected
             else:
-                came += [*part.typed, *shown]
-                self._trouble(part.line, [*part.typed, *part.expected], [*part.typed, *shown])
+                self._wrong(part.line, [*part.typed, *part.expected], [*part.typed, *shown])
+            came += [*part.typed, *shown]
         return came
-
-    def _trouble(self, line: int, said: Sequence[str], came: Sequence[str]) -> None:
-        self.troubles.append(Trouble(line, "\n".join(said), "\n".join(came)))
 
     def _python(self, block: Block) -> list[str]:
         os.chdir(self.folder)
-        test = doctest.DocTestParser().get_doctest(
-            "\n".join(block.lines) + "\n", self.session, self.path.name, str(self.path), block.line - 1
-        )
+        examples = doctest.DocTestParser().get_examples("\n".join(block.lines) + "\n", str(self.path))
+        answers = [self._answer(example.source) for example in examples]
         came = list(block.lines)
-        for example in reversed(test.examples):  # from the end, so that the line numbers of the others stay
-            example.options[doctest.ELLIPSIS] = True
-        results = [self._example(example) for example in test.examples]
-        for example, got in reversed(list(zip(test.examples, results, strict=True))):
-            at = example.lineno + example.source.count("\n")
-            of = len(example.want.splitlines())
-            if _python_same(example.want, got):
-                continue
-            self.troubles.append(Trouble(block.line + example.lineno, example.source + example.want, got))
-            came[at : at + of] = got.splitlines()
+        for example, got in reversed(
+            list(zip(examples, answers, strict=True))
+        ):  # from the end: the others stay where they are
+            typed, want = example.source.splitlines(), example.want.splitlines()
+            if not same(want, got):
+                at = example.lineno + len(typed)
+                came[at : at + len(want)] = got
+                self._wrong(block.line + example.lineno, [*typed, *want], got)
         return came
 
-    def _example(self, example: doctest.Example) -> str:
-        """What Python says to it."""
+    def _answer(self, source: str) -> list[str]:
+        """What Python says to it; of a traceback, `  ...` for the calls."""
         printed = io.StringIO()
         with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
             try:
-                exec(compile(example.source, "<stdin>", "single"), self.session)
-            except Exception as exc:
-                kind = type(exc)
-                place = "" if kind.__module__ in ("builtins", "__main__") else f"{kind.__module__}."
-                printed.write(
-                    f"Traceback (most recent call last):\n  ...\n{place}{kind.__qualname__}: {exc}\n"
-                )
-        return printed.getvalue()
+                exec(compile(source, "<stdin>", "single"), self.session)
+            except Exception:
+                traceback.print_exc()
+        return re.sub(
+            r"^(Traceback .*\n)(?: .*\n)+", r"\1  ...\n", printed.getvalue(), flags=re.MULTILINE
+        ).splitlines()
 
     def _file(self, block: Block, name: str) -> None:
-        mine, shown = ROOT / name, block.lines[1:]
-        if not mine.is_file():
+        ours, shown = ROOT / name, block.lines[1:]
+        if ours.is_file():
+            if gone := not_in(shown, ours.read_text(encoding="utf-8").splitlines()):
+                self._wrong(block.line, gone.splitlines(), [f"{name} has no such lines, in this order"])
+        elif name.startswith(OURS):
+            self._wrong(block.line, block.lines[:1], ["this project has no such file"])
+        else:
             target = self.folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text("\n".join(shown) + "\n", encoding="utf-8")
-            return
-        if gone := not_in(shown, mine.read_text(encoding="utf-8").splitlines()):
-            self.troubles.append(Trouble(block.line, gone, f"{name} has no such lines, in this order"))
 
     def _scenario(self, block: Block) -> None:
-        from socklab.scenario import load
-        from socklab.source import ScenarioError
-
-        path = self.folder / "page.scenario.yaml"
         text = "\n".join(block.lines) + "\n"
-        if not re.search(r"^title:", text, re.MULTILINE):
-            head = "" if re.search(r"^clients:", text, re.MULTILINE) else "clients: [alice, bob, carol]\n"
-            start = (
-                text
-                if re.search(r"^(steps|clients|service):", text, re.MULTILINE)
-                else f"steps:\n  - connect: everyone\n{text}"
-            )
-            text = f"title: A part\nservice: chat\n{head}{start}"
+        keys = re.findall(r"^(\w+):", text, re.MULTILINE)
+        if "title" not in keys:  # a part of one
+            if "steps" not in keys and "clients" not in keys:
+                text = f"steps:\n  - connect: everyone\n{text}"
+            clients = "" if "clients" in keys else "clients: [alice, bob, carol]\n"
+            text = f"title: A part\nservice: chat\n{clients}{text}"
+        path = self.folder / "page.scenario.yaml"
         path.write_text(text, encoding="utf-8")
         try:
             load(path)
         except ScenarioError as exc:
-            self.troubles.append(Trouble(block.line, "\n".join(block.lines), str(exc)))
+            self._wrong(block.line, block.lines, [str(exc)])
 
-
-def _python_same(want: str, got: str) -> bool:
-    want, got = (
-        re.sub(r"(Traceback \(most recent call last\):\n)(?: .*\n)*", r"\1", text) for text in (want, got)
-    )
-    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    shaped = ("\n".join(map(shape, text.splitlines())) + "\n" if text else "" for text in (want, got))
-    return doctest.OutputChecker().check_output(*shaped, flags)
-
-
-@dataclass
-class Part:
-    """Something that is typed in a terminal, and what appears there then."""
-
-    block: Block
-    line: int
-    terminal: str
-    act: str = ""
-    typed: list[str] = field(default_factory=list)
-    """The act, with the terminal's name before it where that changes."""
-    expected: list[str] = field(default_factory=list)
-    ends: bool = False
-    """The program must end; else it waits for keys."""
-
-
-def parts(page: Sequence[Block]) -> list[Part]:
-    found: list[Part] = []
-    now = ""
-    for block in page:
-        if block.language != "console":
-            continue
-        fresh = True  # what is typed next begins a part
-        for number, line in enumerate(block.lines, block.line):
-            name = re.fullmatch(r"\[([\w-]+)\]", line)
-            act = line.startswith(("$ ", "> ")) or line in _KEYS
-            if name:
-                now = name[1]
-            if (
-                name
-                or (
-                    act
-                    and not (
-                        found
-                        and found[-1].block == block
-                        and not fresh
-                        and not found[-1].act
-                        and not found[-1].expected
-                    )
-                )
-                or fresh
-            ):
-                found.append(Part(block, number, now))
-            fresh = False
-            if name or act:
-                found[-1].typed.append(line)
-                found[-1].act = line if act else ""
-            else:
-                found[-1].expected.append(line)
-    following: dict[str, str] = {}
-    for part in reversed(found):
-        # It need not end when keys are typed to it later, or when more of it is shown later.
-        part.ends = following.get(part.terminal, "$ ").startswith("$ ")
-        following[part.terminal] = part.act
-    return found
-
-
-def not_in(shown: Sequence[str], lines: Sequence[str]) -> str:
-    """The first part of an excerpt that a file does not have where it ought to be; empty where it has all. `…` alone leaves lines
-    out; an excerpt may stand further left than in the file."""
-    parts: list[list[str]] = [[]]
-    for line in shown:
-        if line.strip() in ("…", "# …", "// …"):
-            parts.append([])
-        else:
-            parts[-1].append(line)
-    begin = 0
-    for part in filter(None, parts):
-        at = next(
-            (at for at in range(begin, len(lines) - len(part) + 1) if _is(part, lines[at : at + len(part)])),
-            None,
-        )
-        if at is None:
-            return "\n".join(part)
-        begin = at + len(part)
-    return ""
-
-
-def _is(part: Sequence[str], lines: Sequence[str]) -> bool:
-    left = len(lines[0]) - len(lines[0].lstrip()) - (len(part[0]) - len(part[0].lstrip()))
-    return all(
-        line[left:].rstrip() == shown.rstrip() and not line[:left].strip()
-        for shown, line in zip(part, lines, strict=True)
-    )
+    def _elsewhere(self, block: Block) -> None:
+        """`sh`: it must be what cannot be run here."""
+        for number, (before, line) in enumerate(pairwise(("", *block.lines)), block.line):
+            words = [word for word in line.split() if not re.match(r"[A-Z_]+=", word)]
+            goes_on = before.endswith("\\")
+            if words and not goes_on and words[0] not in ELSEWHERE and "#" not in words[0]:
+                self._wrong(number, [line], ["a command that could be run here: make it a console block"])
 
 
 def run(path: Path, write: bool = False) -> list[Trouble]:
-    """Run a page here; where asked, write what came into it and its Korean edition. The namespace is the caller's."""
+    """Run a page here; where asked, write what came into it and its other edition. The namespace is the caller's."""
     with tempfile.TemporaryDirectory(prefix="socklab-page-") as name:
         folder = Path(name) / "lab"
         folder.mkdir()
@@ -554,35 +512,28 @@ def run(path: Path, write: bool = False) -> list[Trouble]:
                 shutil.copy(source, folder / each)
         page = Page(path, folder, write)
         try:
-            lines = page.run()
+            text = page.run()
         finally:
             os.chdir(ROOT)
             if "socklab up" in path.read_text(
                 encoding="utf-8"
-            ):  # the lab stands, if the page did not come to its end
+            ):  # it still stands, if the page did not come to its end
                 subprocess.run([sys.executable, "-m", "socklab", "down"], cwd=folder, capture_output=True)
     if write and page.troubles:
-        _write(path, lines)
+        _write(path, text)
     return page.troubles
 
 
-def _write(path: Path, lines: list[str]) -> None:
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    docs = ROOT / "docs"
-    korean = KOREAN / path.relative_to(docs) if path.is_relative_to(docs) else None
-    if korean is None or not korean.is_file():
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+    if not is_page(path) or not (other := counterpart(path)).is_file():
         return
-    theirs, ours = korean.read_text(encoding="utf-8"), blocks(path.read_text(encoding="utf-8"))
-    old = blocks(theirs)
-    if [block.language for block in old] != [block.language for block in ours]:
-        print(f"{korean}: has other blocks; it stays as it is", file=sys.stderr)
-        return
-    changed, shift = theirs.splitlines(), 0
-    for mine, block in zip(ours, old, strict=True):
-        at = block.line - 1 + shift
-        changed[at : at + len(block.lines)] = mine.lines
-        shift += len(mine.lines) - len(block.lines)
-    korean.write_text("\n".join(changed) + "\n", encoding="utf-8")
+    theirs = other.read_text(encoding="utf-8")
+    old, new = blocks(theirs), blocks(text)
+    if [block.language for block in old] == [block.language for block in new]:
+        other.write_text(filled(theirs, old, [block.lines for block in new]), encoding="utf-8")
+    else:
+        print(f"{other}: has other blocks; it stays as it is", file=sys.stderr)
 
 
 def apart(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
@@ -594,56 +545,14 @@ def apart(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
-def pictures(text: str) -> list[str]:
-    """The plays of which a page has pictures: names of scenario files, perhaps with `@service`."""
-    return re.findall(r"!\[[^\]]*\]\((?:\.\./\.\./lessons/)?plays/([\w@-]+)\.svg\)", text)
-
-
-def scenario_of(name: str) -> Path:
-    """Of a picture: the scenario of the library that is played for it."""
-    (found,) = (ROOT / "scenarios").rglob(f"{name.partition('@')[0]}.yaml")
-    return found
-
-
-def draw(name: str, folder: Path) -> Path:
-    """Play the scenario of a picture; its run's folder in `folder`. Raises subprocess.CalledProcessError."""
-    service = name.partition("@")[2]
-    socklab = [sys.executable, "-m", "socklab"]
-    only = ["--service", service] if service else []
-    subprocess.run(
-        [*socklab, "play", str(scenario_of(name)), *only, "--on", "netns", "--runs", str(folder)],
-        check=True,
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-    )
-    return min(folder.iterdir())
-
-
-def picture(name: str) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        run_folder = draw(name, Path(folder))
-        PLAYS.mkdir(parents=True, exist_ok=True)
-        socklab = [sys.executable, "-m", "socklab"]
-        subprocess.run(
-            [*socklab, "show", str(run_folder), "--svg", str(PLAYS / f"{name}.svg")], check=True, cwd=ROOT
-        )
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m docs.transcripts", description=(__doc__ or "").split("\n\n")[0]
     )
     parser.add_argument("--write", action="store_true", help="write what came into the pages")
-    parser.add_argument(
-        "--pictures", action="store_true", help="make the pictures of their plays anew instead"
-    )
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("pages", nargs="+", type=Path)
     asked = parser.parse_args()
-    if asked.pictures:
-        for name in {name for page in asked.pages for name in pictures(page.read_text(encoding="utf-8"))}:
-            picture(name)
-        return 0
     if not asked.inside:
         done = apart([*(["--write"] if asked.write else []), *map(str, asked.pages)])
         print(done.stdout, end="")

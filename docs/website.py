@@ -17,13 +17,13 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from docs.theme.pages import DOCS, KO, ROOT, every
-from docs.transcripts import draw, pictures
+from docs.pages import DOCS, KO, ROOT, every
+from docs.plays import played, shown
 
 
 def plays(most: int | None) -> list[str]:
     """What the pages have pictures of."""
-    names = {name for page in every() for name in pictures(page.read_text(encoding="utf-8"))}
+    names = {name for page in every() for name in shown(page)}
     return sorted(names)[:most]
 
 
@@ -31,7 +31,7 @@ def report(name: str, into: Path) -> str:
     """Play it, and put its report there. What hinders, or nothing."""
     with tempfile.TemporaryDirectory(prefix="socklab-site-") as folder:
         try:
-            shutil.copy(draw(name, Path(folder)) / "report.html", into / f"{name}.html")
+            shutil.copy(played(name, Path(folder)) / "report.html", into / f"{name}.html")
         except (subprocess.CalledProcessError, OSError, ValueError) as exc:
             return f"{name}: {exc}"
     return ""

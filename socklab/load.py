@@ -295,6 +295,7 @@ class _Measurement:
         self.server = server
         self.to = [server.address, server.port]
         self.lab = lab
+        self.clock_error = 0.0
         self.pid = server.program.pid if PROGRAMS in lab.can and server.program is not None else 0
 
     async def run(self) -> Measured:
@@ -305,7 +306,6 @@ class _Measurement:
         if load.kind == "idle":
             return await self._idle(before)
         is_one = load.kind == "fan-out" and len(self.crowds) > 1
-        clocks = self.lab.clocks().values() if is_one else ()
         spent = self._spent()
         try:
             replies = await (self._together() if is_one else self._each())
@@ -332,7 +332,7 @@ class _Measurement:
             else {},
             busy=max(reply["busy"] for reply in replies),
             late=max(reply["late_us"] for reply in replies) / 1e6,
-            clock_error=max((clock.error for clock in clocks), default=0) / 1e9,
+            clock_error=self.clock_error,
             unsaid=sum(reply.get("unsaid", 0) for reply in replies),
             wrong=(*wrong(replies, self.protocol), *(() if self.server.running else (self.server.end,))),
         )
@@ -374,6 +374,7 @@ class _Measurement:
             asked = {"asked": sorted(missing)}
         # An agent's answers bear the time of its machine, or, where there are several, that of ours.
         clocks, begin = self.lab.clocks(), max(reply["t"] for reply in replies) / 1e9 + BEGINS
+        self.clock_error = max((clock.error for clock in clocks.values()), default=0) / 1e9
         ahead = [
             clocks[crowd.agent.node].ahead / 1e9 if crowd.agent.node in clocks else 0.0
             for crowd in self.crowds
@@ -391,16 +392,16 @@ class _Measurement:
     def _told(self, number: int) -> dict[str, Any]:
         """The load, as the crowd of this number takes it."""
         load, count = self.load, len(self.crowds)
-        told: dict[str, Any] = {"seconds": load.seconds, "ramp": RAMP, "rate": load.rate}
+        rate = load.rate if load.kind == "fan-out" else load.rate / count
+        told: dict[str, Any] = {"seconds": load.seconds, "ramp": RAMP, "rate": rate}
         match load.kind:
             case "echo":
-                told |= {"size": load.size, "in_flight": load.in_flight, "rate": load.rate / count}
+                told |= {"size": load.size, "in_flight": load.in_flight}
             case "churn":
                 told |= {
                     "kind": self.protocol,
                     "to": self.to,
                     "at_once": _share(load.receivers, number, count),
-                    "rate": load.rate / count,
                 }
                 # Its number tells a client its own answer from what others say; in a short text it has no room.
                 text = "{number}".ljust(load.size + 1, "x") if load.size > 6 else "x" * max(1, load.size - 1)

@@ -10,7 +10,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from docs.theme.pages import address, between, edition, is_page, links
+from docs.pages import address, between, edition, is_page, links
 
 
 def sections(index: Path) -> dict[str, list[tuple[Path, str]]]:

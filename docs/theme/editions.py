@@ -8,7 +8,7 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from docs.theme.pages import address, between, counterpart
+from docs.pages import address, between, counterpart
 
 WORDS = {
     "en": {"other": "한국어", "tag": "ko", "only": "이 문서는 영어로만 있습니다", "search_other": "한국어 문서에서 찾기"},

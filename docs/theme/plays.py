@@ -12,7 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.util.docutils import SphinxTranslator
 
-from docs.theme.pages import KO, address, between
+from docs.pages import KO, address, between
 
 WHOLE = {"en": "Open the whole report: every event, the scenario, filters, keys", "ko": "보고서 전체 열기: 모든 사건, 시나리오, 필터, 단축키"}  # fmt: skip
 

@@ -22,7 +22,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 
-from docs.theme.pages import ROOT, address, between, counterpart, edition, every, is_page, links
+from docs.pages import ROOT, address, between, counterpart, edition, every, is_page, links
 
 LARGEST = 200_000  # bytes of a file in a folder that is shown
 WORDS = {

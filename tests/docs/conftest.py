@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,18 @@ from typing import Any
 import pytest
 
 from docs import transcripts, website
+from docs.pages import ROOT
 from tests.seeing.conftest import browser
 
 __all__ = ["browser"]
 
 Open = Callable[..., Any]
+
+
+def environment() -> dict[str, str]:
+    """Of who works with this Python, in a folder of theirs."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture(scope="session")

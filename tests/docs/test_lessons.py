@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,20 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
 
-from docs import transcripts
-from docs.transcripts import KOREAN, LESSONS, ROOT
+from docs import plays, transcripts
+from docs.pages import DOCS, MARKDOWN, counterpart
+from tests.docs.conftest import environment
 
+LESSONS = DOCS / "lessons"
 PAGES = sorted(LESSONS.glob("[0-9][0-9]-*.md"))
 SECTIONS = ("See it", "What happens", "By hand", "Change it, and watch", "Exercise", "Where it is written")
 SECTIONS_KO = ("보기", "무슨 일이 일어나는가", "직접 해 보기", "바꿔 보고 관찰하기", "연습 문제", "출처")
-EXERCISES, SOLUTIONS = ROOT / "docs" / "exercises", ROOT / "docs" / "solutions"
-MARKDOWN = MarkdownIt("commonmark").enable("table")
-
-
-def korean(page: Path) -> Path:
-    return KOREAN / page.relative_to(ROOT / "docs")
+EXERCISES, SOLUTIONS = DOCS / "exercises", DOCS / "solutions"
 
 
 def name(page: Path) -> str:
@@ -57,7 +52,7 @@ def skeleton(path: Path) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_both_editions_have_the_same_build_and_the_same_blocks(page: Path) -> None:
-    assert list(skeleton(korean(page))) == list(skeleton(page))
+    assert list(skeleton(counterpart(page))) == list(skeleton(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -77,7 +72,7 @@ def sections(path: Path) -> list[str]:
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_a_lesson_is_seen_explained_done_changed_and_exercised(page: Path) -> None:
     assert tuple(sections(page)) == SECTIONS
-    assert tuple(sections(korean(page))) == SECTIONS_KO
+    assert tuple(sections(counterpart(page))) == SECTIONS_KO
 
 
 def test_lessons_are_numbered_and_each_has_its_exercise_its_solution_and_its_korean_edition() -> None:
@@ -85,9 +80,9 @@ def test_lessons_are_numbered_and_each_has_its_exercise_its_solution_and_its_kor
     assert numbers == [f"{n:02}" for n in range(1, len(PAGES) + 1)]
     assert [folder.name[:2] for folder in sorted(EXERCISES.iterdir())] == numbers
     assert sorted(p.name for p in SOLUTIONS.iterdir()) == sorted(p.name for p in EXERCISES.iterdir())
-    assert sorted(p.name for p in korean(LESSONS).glob("[0-9]*.md")) == [page.name for page in PAGES]
+    assert sorted(p.name for p in counterpart(LESSONS).glob("[0-9]*.md")) == [page.name for page in PAGES]
     for page in PAGES:
-        for edition in (page, korean(page)):
+        for edition in (page, counterpart(page)):
             assert re.match(rf"# {int(page.name[:2])}\. \S", edition.read_text(encoding="utf-8")), edition
 
 
@@ -116,14 +111,6 @@ def test_an_exercise_is_wrong_as_it_is_handed_out_and_right_when_it_is_solved(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def environment() -> dict[str, str]:
-    return {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-    }
-
-
 def test_solutions_fill_gaps_and_leave_none() -> None:
     for starter in EXERCISES.rglob("*.py"):
         solution = SOLUTIONS / starter.relative_to(EXERCISES)
@@ -132,7 +119,7 @@ def test_solutions_fill_gaps_and_leave_none() -> None:
 
 
 def test_every_picture_is_of_a_play_of_the_library_and_is_shown_somewhere() -> None:
-    shown = {picture for page in PAGES for picture in transcripts.pictures(page.read_text(encoding="utf-8"))}
-    assert {path.stem for path in transcripts.PLAYS.glob("*.svg")} == shown
+    shown = {name for page in PAGES for name in plays.shown(page)}
+    assert {path.stem for path in plays.PICTURES.glob("*.svg")} == shown
     for each in shown:
-        assert transcripts.scenario_of(each).is_file()
+        assert plays.scenario(each).is_file()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
-import os
 import re
 import shutil
 import signal
@@ -20,12 +19,14 @@ import pytest
 import yaml
 
 from docs import reference
+from docs.pages import ROOT
 from docs.reference import PAGES
-from docs.transcripts import ROOT, Block, blocks
-from socklab import cli, language, topology
+from docs.transcripts import Block, blocks
+from socklab import language, topology
 from socklab.cli import common
 from socklab.contracts import CONTRACTS
 from socklab.grammar import Variants
+from tests.docs.conftest import environment
 
 VERBS = PAGES / "verbs.md"
 
@@ -67,10 +68,6 @@ def played(tmp_path_factory: pytest.TempPathFactory, why_no_netns: str | None) -
     command = [sys.executable, "-m", "socklab", "play", "--on", "netns", "--results", "results.json", "."]
     subprocess.run(command, cwd=folder, env=environment(), capture_output=True)
     return folder
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.timeout(300)
@@ -162,15 +159,6 @@ def test_every_command_has_its_section_in_the_order_of_help() -> None:
     titles = re.findall(r"^## socklab (\S+)$", CLI.read_text(encoding="utf-8"), re.MULTILINE)
 
     assert titles == list(reference.commands())
-
-
-@pytest.mark.parametrize("name", list(reference.commands()))
-def test_every_command_says_its_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        cli.main([name, "--help"])
-
-    assert ended.value.code == 0
-    assert f"socklab {name}" in capsys.readouterr().out
 
 
 def test_every_argument_says_what_it_is() -> None:

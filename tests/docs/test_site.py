@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from docs import transcripts, website
-from docs.theme.pages import DOCS, KO, address, counterpart, edition, every
+from docs import plays, website
+from docs.pages import DOCS, KO, ROOT, address, counterpart, edition, every
 from docs.theme.searching import PARTICLES, stem, terms
-from docs.transcripts import LESSONS, ROOT
+from tests.docs.conftest import Open
 
-Open = Callable[..., Any]
 LESSON = "lessons/07-the-second-client-waits.html"
 LOOKED_AT = [
     "index.html",
@@ -104,7 +101,7 @@ def test_every_page_of_the_docs_is_in_the_site_and_in_the_tree_at_its_side(site:
 
 
 def test_the_table_of_lessons_names_each_by_its_title() -> None:
-    for page in sorted(LESSONS.glob("[0-9]*.md")):
+    for page in sorted((DOCS / "lessons").glob("[0-9]*.md")):
         for lesson in (page, counterpart(page)):
             number, title = re.match(r"# (\d+)\. (.*)", lesson.read_text(encoding="utf-8")).groups()  # type: ignore[union-attr]
             row = f"| {number} | [{title}]({lesson.name}) |"
@@ -196,9 +193,7 @@ def test_the_picture_of_a_play_is_its_report_where_plays_can_be_made(
         assert page.locator("figure.play img").is_visible()
         pytest.skip(f"the picture stays: {why_no_netns}")
     (name,) = website.plays(1)
-    (shows,) = [
-        each for each in every() if name in transcripts.pictures(each.read_text()) and edition(each) == DOCS
-    ]
+    (shows,) = [each for each in every() if name in plays.shown(each) and edition(each) == DOCS]
     page = visit(address(shows))
 
     figure = page.locator(f"figure.play[data-report$='{name}.html']")

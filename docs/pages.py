@@ -11,10 +11,10 @@ from urllib.parse import unquote
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
-DOCS = Path(__file__).resolve().parent.parent
+DOCS = Path(__file__).resolve().parent
 ROOT = DOCS.parent
 KO = DOCS / "ko"
-_MARKDOWN = MarkdownIt("commonmark").enable("table")
+MARKDOWN = MarkdownIt("commonmark").enable("table")
 
 
 def edition(path: Path) -> Path:
@@ -45,7 +45,7 @@ def between(source: str, target: str) -> str:
 def links(page: Path) -> Iterator[tuple[str, Path, str]]:
     """In the order of the page: the heading (of level 2) under which a link into this repository stands, where it leads, its text."""
     heading = ""
-    tokens = iter(_MARKDOWN.parse(page.read_text(encoding="utf-8")))
+    tokens = iter(MARKDOWN.parse(page.read_text(encoding="utf-8")))
     for token in tokens:
         if token.type == "heading_open" and token.tag == "h2":
             heading = next(tokens).content
@@ -69,8 +69,4 @@ def _within(page: Path, tokens: list[Token]) -> Iterator[tuple[Path, str]]:
 @cache
 def every() -> tuple[Path, ...]:
     """All pages of both editions."""
-    return tuple(
-        page
-        for page in sorted(DOCS.rglob("*.md"))
-        if not {"exercises", "solutions", "theme"} & set(page.relative_to(DOCS).parts)
-    )
+    return tuple(sorted(DOCS.rglob("*.md")))
