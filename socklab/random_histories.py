@@ -97,10 +97,10 @@ class Chat(Model):
             old = self.newcomers.pop(name, None)
             texts = [*(old or []), word.strip("/")]
             expected[name] = {"text": f"/{'|'.join(texts)}/" if old else word, "once": True}
+        if not expected:
+            return []  # nobody told us that it has been delivered: it may be on its way when the next one joins
         same = list(expected.values())
         self.past.append(word.strip("/"))
-        if not expected:
-            return []
         if all(value == same[0] for value in same) and set(expected) == set(self.everyone):
             return [{"expect": {"everyone": same[0]}, **more}]
         return [{"expect": expected, **more}]

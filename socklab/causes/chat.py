@@ -100,6 +100,23 @@ def _only_the_first(story: Story, client: str, got: list[bytes]) -> str:
     return ""
 
 
+def _begun_by_another(story: Story, client: str, got: list[bytes]) -> str:
+    for begun in story.lines:
+        if begun.ended or len(begun.text) < 3:
+            continue
+        for line in story.lines:
+            if (
+                line.t > begun.t
+                and line.who != begun.who
+                and any(begun.text + line.text in each for each in got)
+            ):
+                return (
+                    f"{shown(begun.text)}, which {begun.who} had begun before it left, stands before what {line.who} said: the rest "
+                    "of a line outlives its client (kept by a descriptor's number, which is given again?)"
+                )
+    return ""
+
+
 def _from_the_past(story: Story, client: str, got: list[bytes]) -> str:
     since = story.connected_at(client)
     later = {line.text for line in story.lines if line.t >= since}
@@ -329,6 +346,7 @@ RULES: tuple[Rule, ...] = (
     for_each(_only_the_first),
     for_each(_a_line_was_cut),
     for_each(_a_long_line_was_cut),
+    for_each(_begun_by_another),
     for_each(_from_the_past),
     for_each(_behind_quit),
     for_each(_twice),

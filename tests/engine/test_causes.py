@@ -99,6 +99,7 @@ CONNECTED = [("alice", "connected", {}), ("bob", "connected", {})]
         (LINE, [said("alice", "hello\n"), got("bob", "hello")], "without the newline"),
         (LINE, [said("alice", "  hello\n"), got("bob", "hello\n")], "strip()"),
         (LINE, [said("alice", "hello\n"), got("bob", "hello\n"), got("bob", "hello\n")], "2 times"),
+        (LINE, [said("alice", "unfinis"), ("alice", "aborted", {}), said("bob", "hello\n"), got("bob", "unfinishello\n")], "outlives its client"),
         (LINE, [said("bob", "\n"), ("bob", "eof", {})], "an empty line"),
         (STREAM, [said("bob", "hello"), got("bob", "HELLO")], "an echo changes nothing"),
         (STREAM, [said("bob", "hello"), got("bob", "You said: hello")], 'it sends "You said: "'),
