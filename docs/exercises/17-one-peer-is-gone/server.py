@@ -1,6 +1,6 @@
 """A chat server: every line that a client sends goes to all clients, itself too, and one that vanishes is to take nobody with it.
 
-python3 server.py HOST PORT       judged by: socklab check chat --only presence --only bad-input -- python3 server.py {host} {port}
+python3 server.py HOST PORT       judged by: socklab check chat --only presence --only bad-input --only leaks -- python3 server.py {host} {port}
 
 It is the chat of lesson 15 as it would be if nobody ever vanished: an error of one client's socket ends whoever happens to touch it. Fill
 in the three gaps.

@@ -1,6 +1,6 @@
 """A chat server: every line that a client sends goes to all clients, itself too, and one that vanishes takes nobody with it.
 
-python3 server.py HOST PORT       judged by: socklab check chat --only presence --only bad-input -- python3 server.py {host} {port}
+python3 server.py HOST PORT       judged by: socklab check chat --only presence --only bad-input --only leaks -- python3 server.py {host} {port}
 """
 
 import socket
