@@ -91,6 +91,7 @@ def test_a_chat_of_two_becomes_a_scenario_that_passes(session: Callable[..., Ses
     """Also with braces, other alphabets, several lines at once, and what is no text."""
     recorded = session("chat", "--once")
     alice, bob = recorded.connect(), recorded.connect()
+    recorded.until("bob → connected")  # else it is a matter of luck whether he hears the first line
     alice.sendall(b"am I here\n")
     read(alice, b"am I here\n")
     bob.sendall(b"bob too\n")
