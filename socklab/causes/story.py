@@ -194,11 +194,15 @@ def who_stalls(story: Story, but: str) -> list[str]:
 
 def who_is_cut_off(story: Story, t: int, but: str) -> str:
     """Who else was behind a link that let nothing through at a time."""
+    return next((end for end in _cut_off(story, t) if end in story.everyone and end != but), "")
+
+
+def _cut_off(story: Story, t: int) -> list[str]:
+    """The ends of all links that let nothing through at a time."""
     links: dict[str, str] = next(
         (e.data["links"] for e in reversed(story.events) if e.kind == "fault" and e.t <= t), {}
     )
-    cut = [link.split("→") for link, fault in links.items() if CLOSED.match(fault)]
-    return next((end for ends in cut for end in ends if end in story.everyone and end != but), "")
+    return [end for link, fault in links.items() if CLOSED.match(fault) for end in link.split("→")]
 
 
 def why_no_room(story: Story, name: str, t: int) -> str:
@@ -206,11 +210,7 @@ def why_no_room(story: Story, name: str, t: int) -> str:
     reads = [e.kind for e in story.of(name) if e.kind in ("stalled", "reading", "connected") and e.t <= t]
     if reads and reads[-1] == "stalled":
         return "did not read"
-    links: dict[str, str] = next(
-        (e.data["links"] for e in reversed(story.events) if e.kind == "fault" and e.t <= t), {}
-    )
-    cut = any(name in link.split("→") and CLOSED.match(fault) for link, fault in links.items())
-    return "was cut off" if cut else ""
+    return "was cut off" if name in _cut_off(story, t) else ""
 
 
 def for_each(rule: Callable[[Story, str, list[bytes]], str]) -> Rule:
