@@ -592,19 +592,18 @@ class _Project:
                 for name, options in volumes.items()
             }
         wrong = f"{self.path}: {service} cannot be made"
-        if builder is None:
-            try:
-                await engine.command(["docker", "image", "inspect", image], image)
-            except LabError:  # Compose pulls it, if it may
-                wrong = (
-                    f"{service}: the image {image} is not on this engine, and does not come from a registry"
-                )
-        await engine.command(
-            ["docker", "compose", "--project-name", project, "--file", "-", "create", service],
-            wrong,
-            BUILD_LIMIT,
-            json.dumps(derived),
-        )
+        try:
+            await engine.command(
+                ["docker", "compose", "--project-name", project, "--file", "-", "create", service],
+                wrong,
+                BUILD_LIMIT,
+                json.dumps(derived),
+            )
+        except LabError as exc:
+            if builder is not None or await self._is_here(image):
+                raise
+            missing = f"{service}: the image {image} is not on this engine, and does not come from a registry"
+            raise LabError(f"{missing}{str(exc).removeprefix(wrong)}") from None
         filters = {
             "label": [f"com.docker.compose.project={project}", f"com.docker.compose.service={service}"]
         }
@@ -615,6 +614,13 @@ class _Project:
 
         template: dict[str, Any] = await engine.call(look)
         return template
+
+    async def _is_here(self, image: str) -> bool:
+        try:
+            await self._backend.engine.command(["docker", "image", "inspect", image], image)
+        except LabError:
+            return False
+        return True
 
     def _image_of(self, service: str) -> str:
         return str(self._config["services"][service].get("image") or f"{self._config['name']}-{service}")
