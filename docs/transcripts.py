@@ -191,12 +191,18 @@ def blocks(text: str) -> list[Block]:
 
 def filled(text: str, page: Sequence[Block], contents: Sequence[Sequence[str]]) -> str:
     """A page with other lines in its blocks."""
-    lines = text.splitlines()
-    for block, content in reversed(
-        list(zip(page, contents, strict=True))
-    ):  # from the end: the others stay where they are
-        lines[block.line - 1 : block.line - 1 + len(block.lines)] = content
-    return "\n".join(lines) + "\n"
+    pieces = [
+        (block.line - 1, len(block.lines), content) for block, content in zip(page, contents, strict=True)
+    ]
+    return "\n".join(spliced(text.splitlines(), pieces)) + "\n"
+
+
+def spliced(lines: Sequence[str], pieces: Sequence[tuple[int, int, Sequence[str]]]) -> list[str]:
+    """Lines with some replaced: from which on (from 0), how many, and by what; in this order."""
+    made = list(lines)
+    for at, count, content in reversed(pieces):  # from the end: the others stay where they are
+        made[at : at + count] = content
+    return made
 
 
 @dataclass
@@ -440,16 +446,13 @@ class Page:
         os.chdir(self.folder)
         examples = doctest.DocTestParser().get_examples("\n".join(block.lines) + "\n", str(self.path))
         answers = [self._answer(example.source) for example in examples]
-        came = list(block.lines)
-        for example, got in reversed(
-            list(zip(examples, answers, strict=True))
-        ):  # from the end: the others stay where they are
+        pieces: list[tuple[int, int, Sequence[str]]] = []
+        for example, got in zip(examples, answers, strict=True):
             typed, want = example.source.splitlines(), example.want.splitlines()
             if not same(want, got):
-                at = example.lineno + len(typed)
-                came[at : at + len(want)] = got
+                pieces.append((example.lineno + len(typed), len(want), got))
                 self._wrong(block.line + example.lineno, [*typed, *want], got)
-        return came
+        return spliced(block.lines, pieces)
 
     def _answer(self, source: str) -> list[str]:
         """What Python says to it; of a traceback, `  ...` for the calls."""
