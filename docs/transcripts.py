@@ -378,8 +378,9 @@ def _tasks(session: int) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    ours = ("SOCKLAB_ON", "COLUMNS", "FORCE_COLOR", "PYTHONPATH")
-    kept = {key: value for key, value in os.environ.items() if key not in ours}
+    # What a reader's shell has, and nothing of ours: pytest prints otherwise under CI, others under COLUMNS or TERM.
+    theirs = ("HOME", "USER", "LOGNAME", "TMPDIR")
+    kept = {key: value for key, value in os.environ.items() if key in theirs}
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return {**kept, "PATH": path, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}
 
