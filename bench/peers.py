@@ -130,7 +130,7 @@ async def _measured(parts: Sequence[Part], rounds: int, short: bool) -> None:
     if short:
         print("", *_beside(kept), sep="\n")
     if "--keep" in sys.argv:
-        KEPT.write_text(json.dumps(kept, indent=1) + "\n")
+        KEPT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
 def _beside(now: Sequence[dict[str, object]]) -> Iterator[str]:
