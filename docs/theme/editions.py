@@ -12,7 +12,7 @@ from docs.pages import address, between, counterpart
 
 WORDS = {
     "en": {"other": "한국어", "tag": "ko", "only": "이 문서는 영어로만 있습니다", "search_other": "한국어 문서에서 찾기"},
-    "ko": {"other": "English", "tag": "en", "only": "this page is in Korean only", "search_other": "Search the English pages, where guides and reference are"},
+    "ko": {"other": "English", "tag": "en", "only": "this page is in Korean only", "search_other": "Search the English pages, where the reference is"},
 }  # fmt: skip
 KOREAN = {
     "On this page": "이 페이지에서",
