@@ -1,4 +1,4 @@
-"""The course: what its pages show is so, both editions say the same, and its exercises can be done."""
+"""The course: what its pages show is so, and its exercises can be done."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from docs import plays, transcripts
-from docs.pages import DOCS, MARKDOWN, counterpart
+from docs.pages import DOCS, counterpart
 from tests.docs.conftest import environment
 
 LESSONS = DOCS / "lessons"
@@ -31,28 +30,6 @@ def name(page: Path) -> str:
 def test_what_a_page_shows_is_so(page: Path, namespaces: None) -> None:
     done = transcripts.apart([str(page)])
     assert done.returncode == 0, done.stdout
-
-
-def skeleton(path: Path) -> Iterator[tuple[str, str]]:
-    """The build of a page, without its words: headings, paragraphs, lists, tables, blocks with their text, pictures, links."""
-    for token in MARKDOWN.parse(path.read_text(encoding="utf-8")):
-        if token.type == "fence":
-            yield token.info, token.content
-        elif token.type == "inline":
-            for child in token.children or ():
-                if child.type in ("image", "link_open"):
-                    target = str(child.attrs.get("src") or child.attrs.get("href"))
-                    yield (
-                        child.type,
-                        target if "://" in target else (path.parent / target.partition("#")[0]).name,
-                    )
-        elif token.type.endswith("_open"):
-            yield token.type, token.tag
-
-
-@pytest.mark.parametrize("page", PAGES, ids=name)
-def test_both_editions_have_the_same_build_and_the_same_blocks(page: Path) -> None:
-    assert list(skeleton(counterpart(page))) == list(skeleton(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

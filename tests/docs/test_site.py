@@ -26,6 +26,7 @@ LOOKED_AT = [
     "source/scenarios.html",
     "ko/index.html",
     f"ko/{LESSON}",
+    "ko/seeing.html",
     "ko/terms.html",
     "search.html?q=backlog",
     "ko/search.html?q=소켓을",
