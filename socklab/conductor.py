@@ -35,13 +35,15 @@ from socklab.diagram import drawn
 from socklab.dialect import CHUNKS, PLAIN
 from socklab.history import Event, History, to_wire
 from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
-from socklab.language import FAULT_VERBS, LINK_VERBS
+from socklab.language import FAULT_VERBS, LINK_VERBS, PROCESS_VERBS
 from socklab.links import Change, Links
 from socklab.load import Crowd, percentiles, speech_of, wrong
 from socklab.matching import DATAGRAM, LINE, STREAM, Inbox
-from socklab.scenario import ConnectOptions, LoadOptions, Payload, Scenario, Step, expand
+from socklab.scenario import Scenario
 from socklab.servers import STOP_LIMIT, NotReady, Server
 from socklab.sockets import Socket, as_seen
+from socklab.steps import ConnectOptions, LoadOptions, Payload, Step
+from socklab.texts import expand
 from socklab.topology import Service, Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict, server_log
 
@@ -63,7 +65,6 @@ GATHERED = 30.0  # seconds for a crowd to connect, unless the step gives more
 NAMED_GAP = 0.1  # seconds for a server to take in a name, or a line that it sends to nobody: nothing tells when it has
 SETTLED = 1.0  # seconds for a server to read a line that it sends to nobody
 LONG_GAP = JOIN_GRACE * 1.1  # seconds after which whoever connected has joined
-PROCESS_VERBS = {"kill", "stop", "pause", "continue", "restart", "steady"}
 
 
 Undo = Callable[[], Coroutine[Any, Any, None]]
@@ -335,12 +336,12 @@ class Play:
             return f"needs networks of its own, and the backend {name} has none: play it --on netns"
         if PROGRAMS not in can and self.guest is not None:
             asked = any(who in self.services for step in self.scenario.walk() for who, _ in step.expects)
-            if self.scenario.fresh or asked or verbs & PROCESS_VERBS or "sockets" in verbs:
+            if self.scenario.fresh or asked or verbs & set(PROCESS_VERBS) or "sockets" in verbs:
                 return "needs to start the server, or to look into it, and this one runs already: give its command instead of its address"
         elif PROGRAMS not in can:
             if self.scenario.fresh:
                 return "needs a server that nobody used before, and these servers serve one play after another: play it --on docker, on the host"
-            if needed := verbs & PROCESS_VERBS:
+            if needed := verbs & set(PROCESS_VERBS):
                 return f"needs a server that can be started and ended ({', '.join(sorted(needed))}), and these servers run in containers that are not ours: play it --on docker, on the host"
             if any(who in self.services for step in self.scenario.walk() for who, _ in step.expects):
                 return "reads the server's log or exit status, and its container is not ours: play it --on docker, on the host"

@@ -12,9 +12,10 @@ import time
 from socklab.backends import Backend, LabError, Lacking
 from socklab.conductor import Options, Play, check
 from socklab.judge import ASSERTING, Failed
-from socklab.scenario import Scenario, Step, as_item
+from socklab.scenario import Scenario, as_item
 from socklab.servers import NotReady
 from socklab.source import ScenarioError
+from socklab.steps import Step
 from socklab.topology import Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict
 
