@@ -13,7 +13,7 @@ from typing import Any
 from socklab import faults
 from socklab.backends import NETWORKS, PROGRAMS, LabError
 from socklab.dialect import CHUNKS
-from socklab.history import to_wire
+from socklab.history import size_of, to_wire
 from socklab.judge import ASSERTING, Failed
 from socklab.language import FAULT_VERBS
 from socklab.layout import ECHOES, fault_of
@@ -370,7 +370,7 @@ class Performer:
             raise LabError(
                 f"to: goes with UDP; over TCP a client talks to whom it is connected ({payload.to} is TCP)"
             )
-        size = sum(len(str(c.get("text", c.get("base64", "")))) * int(c.get("repeat", 1)) for c in chunks)
+        size = size_of(chunks)
         self.rig.said += size * max(len(self.clients), 1)
         self.record("sent", client.name, chunks=chunks, size=size, to=server.name)
         reply = await client.agent.ask("send", **arguments)
