@@ -21,7 +21,6 @@ from socklab.verdict import Result, Verdict
 
 SERVICES = ("echo", "handler", "threaded", "forking", "eventloop")
 CROWD, HELD = 50, 20
-LIMIT_S = 2.0
 ROUNDS = 3
 
 BEHIND_A_SILENT_ONE = """
@@ -75,7 +74,7 @@ steps:
 
 @dataclass(frozen=True)
 class Row:
-    """One server. Times in seconds; None: not within LIMIT_S."""
+    """One server. Times in seconds; None: not within the limit of a step."""
 
     service: str
     behind_silent: float | None

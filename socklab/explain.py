@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from socklab.language import FAULT_VERBS
-from socklab.scenario import LoadOptions, Payload, Scenario, Step
+from socklab.scenario import Scenario
 from socklab.source import printable
+from socklab.steps import LoadOptions, Payload, Step
 
 _CLIENTS = {
     "half-close": "{who} says FIN: it sends nothing more, and goes on reading",

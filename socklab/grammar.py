@@ -495,12 +495,10 @@ class Variants(Type):
         raise Problem(tree.mark, f"expected {self.what}: a map with one of {', '.join(known)}")
 
     def schema(self) -> Schema:
-        earlier: list[str] = []
         branches: list[Schema] = []
         for key, fields in self.variants:
             branch: Schema = {"allOf": [{"required": [key]}, fields.schema()]}
             branches.append(branch)
-            earlier.append(key)
         return {"anyOf": branches}
 
 

@@ -181,3 +181,8 @@ def from_wire(data: dict[str, Any]) -> bytes:
 
 def joined(chunks: Iterable[dict[str, Any]]) -> bytes:
     return b"".join(from_wire(chunk) for chunk in chunks)
+
+
+def size_of(chunks: Iterable[dict[str, Any]]) -> int:
+    """How many bytes they are together."""
+    return sum(len(from_wire({**chunk, "repeat": 1})) * int(chunk.get("repeat", 1)) for chunk in chunks)

@@ -17,9 +17,10 @@ from socklab import holdings
 from socklab.dialect import PLAIN, Dialect
 from socklab.history import Event, Past, joined
 from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
-from socklab.scenario import Scenario, Step, variant
+from socklab.scenario import Scenario, variant
 from socklab.sockets import GONE, fits, told, told_bounds
 from socklab.source import Source
+from socklab.steps import Step
 from socklab.verdict import Reception, Tail, Verdict
 
 JOIN_GRACE = 1.0  # seconds after a connect in which a line may pass a newcomer by (contract chat, clause 4)

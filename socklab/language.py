@@ -467,6 +467,8 @@ FAULT_VERBS = (
     "rate",
 )
 """What puts a fault on links."""
+PROCESS_VERBS = ("kill", "stop", "pause", "continue", "restart", "steady")
+"""What is done to the process of a server, or looks into it."""
 MODIFIES = {
     "within": ("connect", "send", "expect", "load", "sockets", "steady", "stop", "kill", "restart"),
     "hint": ("connect", "send", "expect", "load", "quiet", "sockets", "steady"),

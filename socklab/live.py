@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from socklab import conductor
+from socklab import conductor, layout
 from socklab.backends import Backend, LabError
 from socklab.conductor import Options
 from socklab.history import Event, History
@@ -261,7 +261,7 @@ class Stage:
         """A lab for somebody who plays by hand. Raises LabError where there are too many, TopologyError and ScenarioError."""
         if sum(w.by_hand and w.result is None for w in self.plays.values()) >= BY_HAND:
             raise LabError(f"{BY_HAND} labs stand for playing by hand; end one of them first")
-        conductor.check(scenario, topology)
+        layout.check(scenario, topology)
         watched = self._watched(scenario)
         watched.by_hand, watched.rest = True, list(rest)
         self._go(watched, self._stand(watched, topology))

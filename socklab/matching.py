@@ -24,7 +24,8 @@ from sys import intern
 
 from socklab.dialect import LINES, PLAIN, Dialect
 from socklab.history import Event, from_wire, joined
-from socklab.scenario import UNKILLED, Expectation, Pattern, compile_regex, expand, expand_regex
+from socklab.steps import UNKILLED, Expectation, Pattern
+from socklab.texts import compile_regex, expand, expand_regex
 
 LINE, DATAGRAM, STREAM = "line", "datagram", "stream"
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from socklab import conductor, places, topology
+from socklab import conductor, layout, places, topology
 from socklab.backends import Backend, Unavailable
 from socklab.conductor import Options
 from socklab.contracts import CONTRACTS
@@ -102,7 +102,7 @@ def select(files: Iterable[Path], compose: Path | None = None, service: str | No
             if service is not None:
                 scenarios = [s for s in scenarios if s.service == service]
             for scenario in scenarios:
-                conductor.check(scenario, read[where])
+                layout.check(scenario, read[where])
             selection.scenarios += [(scenario, read[where]) for scenario in scenarios]
         except (ScenarioError, topology.TopologyError) as exc:
             if str(exc) not in selection.errors:
@@ -138,7 +138,7 @@ def select_for_guest(
                 where = topology.Topology.of_guest(
                     contract, command, guest, port or contract.port, scenario.service
                 )
-                conductor.check(scenario, where)
+                layout.check(scenario, where)
                 selection.scenarios.append((scenario, where))
         except (ScenarioError, topology.TopologyError) as exc:
             selection.errors.append(str(exc))

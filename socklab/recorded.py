@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from socklab.history import Past, from_wire
 from socklab.judge import ASSERTING, scenario_of
 from socklab.matching import DATAGRAM, LINE, STREAM
-from socklab.scenario import Expectation, Pattern, Step, as_item
+from socklab.scenario import as_item
+from socklab.steps import Expectation, Pattern, Step
 
 NAMES = ("alice", "bob", "carol", "dave", "erin", "frank")
 _VOLATILE = re.compile(

@@ -111,7 +111,7 @@ def read(path: Path) -> Rubric:
     )
 
 
-def check_names(rubric: Rubric, path: Path, known: Sequence[str]) -> None:
+def check_names(path: Path, known: Sequence[str]) -> None:
     """Whether there are the scenarios that it gives points for. Raises ScenarioError."""
     source = Source.read(path)
     record = RUBRIC.parse(source.tree)

@@ -10,11 +10,12 @@ import asyncio
 import time
 
 from socklab.backends import Backend, LabError, Lacking
-from socklab.conductor import Options, Play, check
+from socklab.conductor import Options, Play
 from socklab.judge import ASSERTING, Failed
-from socklab.scenario import Scenario, Step, as_item
+from socklab.layout import Layout
+from socklab.scenario import Scenario, as_item
 from socklab.servers import NotReady
-from socklab.source import ScenarioError
+from socklab.steps import Step
 from socklab.topology import Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict
 
@@ -24,7 +25,6 @@ class Session(Play):
 
     def __init__(self, scenario: Scenario, topology: Topology, backend: Backend, options: Options) -> None:
         """Raises ScenarioError and TopologyError for what does not fit together."""
-        check(scenario, topology)
         super().__init__(scenario, topology, backend, options)
         self._failures: list[Failure] = []
         self._one_at_a_time = asyncio.Lock()
@@ -34,9 +34,9 @@ class Session(Play):
         """Make the lab, and play the steps that the scenario has already. A result: it did not come to a session."""
         try:
             await self.set_up()
-            await self._steps(self.scenario.steps, "")
+            await self.performer.play(self.scenario.steps)
         except Exception as exc:
-            return self._noted(await self.came_to(exc), await self.tear_down())
+            return self.noted(await self.came_to(exc), await self.tear_down())
         except BaseException:
             await self.tear_down()
             raise
@@ -49,19 +49,18 @@ class Session(Play):
         here and now: then nothing was done, or it was broken off.
         """
         async with self._one_at_a_time:
-            if self._over:
+            if self.rig.over:
                 raise LabError("this session is over")
             item = as_item(text)
             grown = self.scenario.grown(item)
             step = grown.steps[-1]
-            self._must_be_able_to(grown, step)
-            self._record("typed", text=item, line=step.line)
+            self._go_on_as(grown, step)
+            self.rig.record("typed", text=item, line=step.line)
             self._doing = asyncio.ensure_future(self._add(step, str(len(grown.steps))))
             try:
                 await self._doing
             except Failed as exc:
-                await self._last_words(exc)
-                failure = self._failure(exc)
+                failure = await self.failure(exc)
                 self._failures.append(failure)
                 self.judge.forgive()
                 return failure
@@ -76,44 +75,39 @@ class Session(Play):
         return None
 
     async def _add(self, step: Step, path: str) -> None:
-        await self.links.prepare(self._link_faults(step.walk()))
+        await self.rig.links.prepare(self.layout.link_faults(step.walk()))
         if step.verb not in ASSERTING:
-            await self._sync()  # what has come before this step shall not be taken for its effect
-        await self._one(step, path)
+            await self.rig.sync()  # what has come before this step shall not be taken for its effect
+        await self.performer.play_one(step, path)
 
     def break_off(self) -> None:
         """End the step that is waited for, if there is one; whoever asked for it gets a LabError."""
         if self._doing is not None:
             self._doing.cancel()
 
-    def _must_be_able_to(self, grown: Scenario, step: Step) -> None:
-        """Go on as this scenario, or raise LabError and go on as before."""
-        before, self.scenario = self.scenario, grown
+    def _go_on_as(self, grown: Scenario, step: Step) -> None:
+        """As a scenario with this step more. Raises ScenarioError, and LabError for a step that cannot be done in this lab."""
+        layout = Layout(grown, self.layout.topology, self.options.ipv6)
         try:
-            check(grown, self.topology)
-            if reason := self._cannot(self.backend.can) or self._cannot_here(self.lab):
-                raise Lacking(reason)
-            if (
-                any(options.over == "ipv6" for each in step.walk() for _, options in each.connects)
-                and not self.ipv6
-            ):
-                raise Lacking("this lab has no IPv6: begin it with --ipv6")
-            if self.capture is None and any(
-                name == "wire" for each in step.walk() for name, _ in each.expects
-            ):
-                raise Lacking("this lab's packets are not captured, so nothing can be asked of the wire")
-        except (LabError, TopologyError, ScenarioError) as exc:
-            self.scenario = before
-            if isinstance(exc, TopologyError):
-                raise LabError(str(exc)) from None
-            raise
+            layout.check()
+        except TopologyError as exc:
+            raise LabError(str(exc)) from None
+        if layout.ipv6 and not self.layout.ipv6:
+            raise Lacking("this lab has no IPv6: begin it with --ipv6")
+        if reason := layout.lacks(self.backend) or layout.lacks_here(self.rig.lab):
+            raise Lacking(reason)
+        if self.rig.capture is None and any(
+            name == "wire" for each in step.walk() for name, _ in each.expects
+        ):
+            raise Lacking("this lab's packets are not captured, so nothing can be asked of the wire")
+        self.scenario, self.layout = grown, layout
 
     async def settle(self, window: float, limit: float) -> None:
         """Until nothing has happened for `window` seconds, at most `limit` seconds."""
         deadline = time.monotonic() + limit
         while time.monotonic() < deadline:
-            before = len(self.history)
-            if not await self._until(lambda before=before: len(self.history) > before, window):  # type: ignore[misc]
+            before = len(self.rig.history)
+            if not await self.rig.until(lambda before=before: len(self.rig.history) > before, window):  # type: ignore[misc]
                 return
 
     async def end(self) -> Result:
@@ -122,7 +116,7 @@ class Session(Play):
         try:
             await self.conclude()
             failure = next(iter(self._failures), None)
-            result = self._result(
+            result = self.result(
                 Verdict.FAIL if failure else Verdict.PASS,
                 f"expected {failure.expected}; got {failure.got}" if failure else "",
                 failure,
@@ -131,4 +125,4 @@ class Session(Play):
             result = await self.came_to(exc)
         finally:
             missing = await self.tear_down()
-        return self._noted(result, missing)
+        return self.noted(result, missing)

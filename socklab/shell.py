@@ -73,7 +73,7 @@ class Shell:
         """Lines that were no step, or could not be done."""
 
     def greet(self) -> None:
-        begin = next(event for event in self.session.history if event.kind == "play")
+        begin = next(event for event in self.session.rig.history if event.kind == "play")
         nodes = ", ".join(f"{name} {address}" for name, address in begin.data["nodes"].items())
         print(f"{self.session.scenario.service} on {self.session.backend.name}: {nodes}")
         print("type a step, like connect: everyone; help tells what there is, quit ends it", flush=True)
@@ -98,7 +98,7 @@ class Shell:
     def _meant(self, text: str) -> str:
         """`alice: hello` is short for `send: {alice: hello}`."""
         who, colon, said = text.partition(": ")
-        if colon and who.strip() in self.session.clients:
+        if colon and who.strip() in self.session.rig.clients:
             return f"send: {{{who.strip()}: {json.dumps(said.strip(), ensure_ascii=False)}}}"
         return text
 
@@ -142,12 +142,13 @@ class Shell:
     async def _save(self, path: Path) -> None:
         """Write the scenario, and play it in a lab of its own to see that it passes."""
         try:
-            scenario = saved.save(path, recorded.of_session(self.session.history, saved.title_of(path)))
+            scenario = saved.save(path, recorded.of_session(self.session.rig.history, saved.title_of(path)))
         except saved.NotSaved as exc:
             self._told(str(exc))
             return
-        options = Options(patience=self.session.patience, ipv6=self.session.options.ipv6)
-        result = await conductor.play(scenario, self.session.topology, self.session.backend, options)
+        session = self.session
+        options = Options(patience=session.options.patience, ipv6=session.options.ipv6)
+        result = await conductor.play(scenario, session.layout.topology, session.backend, options)
         print(*terminal.result_lines(result, self.colour), sep="\n", flush=True)
         self.wrong += result.verdict is not Verdict.PASS
 
@@ -159,11 +160,11 @@ class Shell:
             return [
                 *(f"{verb}: " for verb in VERBS),
                 *COMMANDS,
-                *(f"{name}: " for name in self.session.clients),
+                *(f"{name}: " for name in self.session.rig.clients),
             ]
         if before.startswith("help "):
             return list(VERBS)
-        return [*self.session.clients, *self.session.servers, "everyone"]
+        return [*self.session.rig.clients, *self.session.rig.servers, "everyone"]
 
 
 async def run(

@@ -195,7 +195,6 @@ class _Builder:
     def __init__(self, text: str, lines: tuple[str, ...]) -> None:
         self.text = text
         self.lines = lines
-        self.flow_depth = 0
 
     def build(self) -> Tree:
         # Looked for here, because libyaml counts this place in bytes and Python in characters.

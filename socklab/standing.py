@@ -27,9 +27,10 @@ from typing import Any
 from socklab import faults, player, topology
 from socklab.backends import Lab, LabError, Lacking, Network, Node
 from socklab.links import Links
-from socklab.scenario import Step, plays
+from socklab.scenario import plays
 from socklab.servers import NotReady, Server
 from socklab.source import ScenarioError, Source
+from socklab.steps import Step
 
 ANSWER_LIMIT = 30.0  # seconds
 KEPT = 1000  # lines of each server's output

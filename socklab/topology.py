@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import yaml
 
 from socklab import places
-from socklab.contracts import Contract
+from socklab.contracts import CONTRACTS, Contract
 from socklab.dialect import CHUNKS
 from socklab.guest import Guest
 from socklab.matching import DATAGRAM, LINE, STREAM
@@ -71,7 +71,6 @@ class Service:
     environment: Mapping[str, str]
     networks: tuple[str, ...]
     aliases: tuple[str, ...]
-    working_dir: str | None
     protocol: str
     """tcp, udp or unix"""
     port: int | None
@@ -86,7 +85,7 @@ class Service:
         """The service as a scenario of this contract sees it. Its own label comes first, then the scenario's contract,
         then its name where that is one of ours; a server of which nothing is known speaks lines over TCP."""
         known = self.contract or contract or _BY_NAME.get(self.name)
-        if known in ("udp-echo", "registry") and self.protocol == "tcp":
+        if known is not None and CONTRACTS[known].protocol == "udp" and self.protocol == "tcp":
             return replace(self, contract=known, protocol="udp")
         return replace(self, contract=known)
 
@@ -123,7 +122,6 @@ class Topology:
             environment={},
             networks=("lab",),
             aliases=(),
-            working_dir=None,
             protocol=contract.protocol,
             port=port,
             path=None,
@@ -254,7 +252,6 @@ class _Reader:
             environment=self._pairs(f"{where}.environment", options.get("environment")),
             networks=networks,
             aliases=tuple(dict.fromkeys([*aliases, *extra])),
-            working_dir=options.get("working_dir") if isinstance(options.get("working_dir"), str) else None,
             protocol=protocol,
             port=port,
             path=path,

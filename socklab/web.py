@@ -127,7 +127,6 @@ class Stream(Response):
         """Whether what the viewer has seen is of this feed, and of no other server's that was here before."""
         counts = name == feed.name and number.isascii() and number.isdigit() and len(number) < 12
         self.after = int(number) if counts else 0
-        self.background = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.feed.viewers += 1

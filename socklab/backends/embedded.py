@@ -114,17 +114,7 @@ class Keeper:
         """Stop the labs that are left, then the keeper."""
         for lab in list(self.labs):
             await lab.stop()
-        if self._control is not None:
-            self._lost_quietly()
-
-    def _lost_quietly(self) -> None:
-        assert self._control is not None
-        assert self._process is not None
-        asyncio.get_running_loop().remove_reader(self._control)
-        self._control.close()
-        self._control = None
-        self._process.wait()
-        self._process = None
+        self._lost()
 
 
 class EmbeddedLab:
@@ -228,7 +218,7 @@ class EmbeddedLab:
             self._running.pop(number, None)
             running.close()
             raise CannotStart(_why_not(answer, argv))
-        return Program(node, tuple(argv), self._outer_pid(node, answer, descriptors), exited)
+        return Program(node, tuple(argv), self._outer_pid(node, descriptors), exited)
 
     async def inside(self, node: str, program: Inside) -> socket.socket:
         return await self._inside(node, {"which": program})
@@ -240,7 +230,7 @@ class EmbeddedLab:
         ours, theirs = socket.socketpair()
         number = next(self._numbers)
         try:
-            answer, descriptors = await self._ask(
+            _, descriptors = await self._ask(
                 number, {"do": "inside", "program": number, "node": node, **which}, [theirs.fileno()]
             )
         except BaseException:
@@ -248,7 +238,7 @@ class EmbeddedLab:
             raise
         finally:
             theirs.close()
-        self._outer_pid(node, answer, descriptors)
+        self._outer_pid(node, descriptors)
         return ours
 
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
@@ -280,7 +270,7 @@ class EmbeddedLab:
                     os.close(each)
             if not answer.get("started"):
                 raise CannotStart(_why_not(answer, argv))
-            self._outer_pid(node, answer, descriptors)
+            self._outer_pid(node, descriptors)
             os.set_blocking(write, True)
             await asyncio.get_running_loop().run_in_executor(None, _write_all, write, input.encode()) if len(
                 input
@@ -440,7 +430,7 @@ class EmbeddedLab:
             running.ended(-signal.SIGKILL)
         self._running.clear()
 
-    def _outer_pid(self, node: str | None, answer: dict[str, Any], descriptors: list[int]) -> int:
+    def _outer_pid(self, node: str | None, descriptors: list[int]) -> int:
         """The process's number as we see it, from its pidfd (pidfd_open(2)); the tables that came beside it are kept."""
         handle, *rest = descriptors
         if rest and node is not None:

@@ -371,7 +371,7 @@ class Lab:
         tables = self.tables(node) if node is not None else []
         send(
             self.control,
-            {"program": number, "started": True, "tables": node if tables else None},
+            {"program": number, "started": True},
             [handle, *tables],
         )
         for each in (handle, *tables):

@@ -14,7 +14,7 @@ from socklab.causes.story import Story
 from socklab.dialect import CHUNKS, PLAIN, Dialect
 from socklab.history import Event
 from socklab.matching import DATAGRAM, LINE, STREAM
-from socklab.scenario import Step
+from socklab.steps import Step
 
 __all__ = ["likely", "of_start"]
 

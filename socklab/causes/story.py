@@ -10,7 +10,7 @@ from functools import cached_property
 from socklab.dialect import Dialect
 from socklab.history import Event, joined
 from socklab.matching import Inbox
-from socklab.scenario import Step
+from socklab.steps import Step
 
 RIGHT_BEHIND = 0.5e9  # ns; what happens within this time of a server's end may well be why
 

@@ -311,7 +311,7 @@ async def _graded(arguments: argparse.Namespace) -> int:
         )  # fmt: skip
         names = sorted({report.name_of(a.plays[0]) for a in check.asked(grader.order_of_none())})
         if arguments.rubric:
-            rubric.check_names(rules, arguments.rubric, names)
+            rubric.check_names(arguments.rubric, names)
         bar = terminal.Progress(len(submissions), "graded")
         graded = await grader.grade(
             submissions, arguments.side_by_side, arguments.again, lambda one: bar.step(one.name)

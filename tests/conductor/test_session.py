@@ -102,10 +102,10 @@ def test_what_came_too_much_is_told_once() -> None:
 def test_a_text_that_is_no_step_is_refused_and_changes_nothing(text: str, told: str) -> None:
     async def doing(lab: Session) -> None:
         await lab.do("connect: everyone")
-        before = list(lab.history)
+        before = list(lab.rig.history)
         with pytest.raises(ScenarioError, match=told):
             await lab.do(text)
-        assert list(lab.history) == before
+        assert list(lab.rig.history) == before
         assert await lab.do("send: {alice: hello}") is None
         assert await lab.do("expect: {bob: hello}") is None
 
@@ -133,7 +133,7 @@ def test_a_step_that_is_broken_off_is_no_failure() -> None:
     async def doing(lab: Session) -> None:
         await lab.do("connect: everyone")
         waiting = asyncio.ensure_future(lab.do("expect: {bob: hello}\nwithin: 60s"))
-        begun = lab._until(lambda: any(e.data.get("verb") == "expect" for e in lab.history), 5)
+        begun = lab.rig.until(lambda: any(e.data.get("verb") == "expect" for e in lab.rig.history), 5)
         assert await begun
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from socklab import player
-from socklab.scenario import Scenario, Step, as_item, plays, taken_apart
+from socklab.scenario import Scenario, as_item, plays, taken_apart
 from socklab.source import ScenarioError, Source
+from socklab.steps import Step
 
 ROOT = Path(__file__).resolve().parents[2]
 

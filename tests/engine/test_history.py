@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from socklab.history import Event, History, from_wire, joined, read, to_wire
+from socklab.history import Event, History, from_wire, joined, read, size_of, to_wire
 
 EVENTS = [
     Event(1, "play", "", {"scenario": "title: x\n", "values": {}, "framing": "line"}),
@@ -88,6 +88,7 @@ def test_bytes_survive_the_way_through_json(data: bytes, repeat: int) -> None:
     on_the_wire = json.loads(json.dumps(to_wire(data)))
     assert from_wire(on_the_wire) == data
     assert from_wire({**on_the_wire, "repeat": repeat}) == data * repeat
+    assert size_of([on_the_wire, {**on_the_wire, "repeat": repeat}]) == len(data) * (1 + repeat)
     assert joined([on_the_wire, {"text": "x"}]) == data + b"x"
 
 

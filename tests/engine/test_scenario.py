@@ -10,8 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from socklab.scenario import Client, ConnectOptions, Expectation, Pattern, Payload, expand, expand_regex, load
+from socklab.scenario import load
 from socklab.source import ScenarioError, Source
+from socklab.steps import Client, ConnectOptions, Expectation, Pattern, Payload
+from socklab.texts import expand, expand_regex
 from tests.engine.test_language import ACCEPTED, EVERYONE_HEARS, LIBRARY, SAYS_THAT_IT_IS_THERE
 from tests.engine.written import expectation, marked, read, refusal, refused_step, scenario_file, steps_of
 

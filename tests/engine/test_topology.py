@@ -150,7 +150,9 @@ def test_variables_are_filled_in_as_compose_does(
     compose: Any, written: str, environment: dict[str, str], filled: str
 ) -> None:
     """Defaults, alternatives, and $$ for a dollar sign."""
-    assert service(compose, f"{{working_dir: '{written}'}}", **environment).working_dir == filled
+    assert service(compose, f"{{environment: {{V: '{written}'}}}}", **environment).environment == {
+        "V": filled
+    }
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from socklab.scenario import Expectation, Scenario, plays
+from socklab.scenario import Scenario, plays
 from socklab.source import ScenarioError, Source
+from socklab.steps import Expectation
 
 PATH = Path("lesson.yaml")
 
