@@ -19,7 +19,6 @@ from typing import Any
 
 from socklab import conductor, player, proposals
 from socklab.backends import Backend, LabError
-from socklab.backends.outside import Outside
 from socklab.conductor import LONG_GAP, Options
 from socklab.contracts import ITERATIVE, Contract
 from socklab.guest import THREADS, Guest
@@ -230,11 +229,6 @@ async def answers(at: tuple[str, int], limit: float) -> None:
     writer.close()
     with contextlib.suppress(OSError):
         await writer.wait_closed()
-
-
-def backend_for(order: Order, backend: Backend) -> Backend:
-    """The one that reaches the server: its own, where it runs already."""
-    return Outside(order.guest.at[0]) if order.guest.at is not None else backend
 
 
 async def check(

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from socklab import conductor
-from socklab.backends import Backend
+from socklab.backends import Backend, LabError
 from socklab.conductor import Options
 from socklab.scenario import Scenario, plays
 from socklab.source import Source
@@ -88,7 +88,7 @@ class Row:
     """Bytes. These four: for each of HELD clients that are connected."""
 
 
-class Broken(Exception):
+class Broken(LabError):
     """A play that says nothing: of the lab, not of the server."""
 
 

@@ -25,6 +25,7 @@ from socklab.backends import NETWORKS, Backend, CannotStart, LabError, Network, 
 from socklab.check import Order
 from socklab.conductor import Options
 from socklab.contracts import Contract
+from socklab.errors import UserError
 from socklab.guest import FIRST_UID, Cell, Guest, Limits
 from socklab.places import LIBRARY
 from socklab.report import Item, Report
@@ -64,7 +65,7 @@ class Graded:
         return float(self.data["possible"])
 
 
-class NoSubmissions(Exception):
+class NoSubmissions(UserError):
     """Nothing to grade; the message says what would be taken."""
 
 

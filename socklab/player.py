@@ -12,6 +12,7 @@ from socklab import conductor, layout, places, topology
 from socklab.backends import Backend, Unavailable
 from socklab.conductor import Options
 from socklab.contracts import CONTRACTS
+from socklab.errors import UserError
 from socklab.guest import Guest
 from socklab.history import Event
 from socklab.scenario import Scenario, load
@@ -21,7 +22,7 @@ from socklab.verdict import Result
 ENDINGS = (".yaml", ".yml")
 
 
-class NoSuchPath(Exception):
+class NoSuchPath(UserError):
     """A path that leads to no scenario; the message says what would."""
 
 

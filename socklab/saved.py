@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from socklab import player
+from socklab.errors import UserError
 from socklab.scenario import Scenario, load
 from socklab.source import MAX_FILE
 
 
-class NotSaved(Exception):
+class NotSaved(UserError):
     """It was not written; the message says why, and the way out."""
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from socklab import __version__, places
 from socklab.contracts import CATEGORIES, CONTRACTS
+from socklab.errors import UserError
 from socklab.player import is_scenario
 from socklab.saved import title_of
 from socklab.topology import TopologyError, find, read
@@ -62,7 +63,7 @@ _WHOLE = (
 """What stands beside the engine in a clone, for those who use the lab."""
 
 
-class Refused(Exception):
+class Refused(UserError):
     """It cannot be written; the message says why, and what would do."""
 
 

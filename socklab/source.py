@@ -15,6 +15,8 @@ from pathlib import Path
 
 import yaml
 
+from socklab.errors import UserError
+
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 MAX_FILE = 256 << 10  # bytes; a scenario is read by people, and long texts are made by repeat:
@@ -35,7 +37,7 @@ class Mark:
     column: int
 
 
-class ScenarioError(Exception):
+class ScenarioError(UserError):
     """A file that cannot be played, with the place and the way out.
 
     `str()` gives `file:line:column: message`, and below it the line with a caret.

@@ -26,6 +26,7 @@ from typing import Any
 
 from socklab import faults, player, topology
 from socklab.backends import Lab, LabError, Lacking, Network, Node
+from socklab.errors import UserError
 from socklab.links import Links
 from socklab.scenario import plays
 from socklab.servers import NotReady, Server
@@ -38,11 +39,11 @@ _PACKET = 1 << 20
 _NOBODY = "nobody"  # stands for the server under test, of which there is none here
 
 
-class NoLab(LabError):
+class NoLab(UserError):
     """There is no standing lab; the message says how to get one."""
 
 
-class Wrong(Exception):
+class Wrong(UserError):
     """What was asked makes no sense; the message says why."""
 
 
@@ -483,7 +484,7 @@ def main() -> None:
         listener.listen(16)
         try:
             asyncio.run(_hold(order, listener, told))
-        except (LabError, topology.TopologyError, Wrong) as exc:
+        except (LabError, UserError) as exc:
             _say(told, {"wrong": str(exc), "usage": not isinstance(exc, LabError)})
         finally:
             path.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from socklab import player, standing, topology
 from socklab.backends import IMAGES, NETWORKS, Backend, Lab, LabError, Network, Node
+from socklab.errors import UserError
 from socklab.places import CLIENTS
 from socklab.servers import NotReady, Server
 from socklab.topology import TopologyError
@@ -42,16 +43,16 @@ def command(
 
 
 def address(target: str) -> tuple[str, int]:
-    """The two parts of HOST:PORT. Raises TopologyError for what is no address."""
+    """The two parts of HOST:PORT. Raises UserError for what is no address."""
     host, _, port = target.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not host or not port.isdigit() or not 0 < int(port) < 65536:
-        raise TopologyError(f'"{target}" is no HOST:PORT, such as 127.0.0.1:6001')
+        raise UserError(f'"{target}" is no HOST:PORT, such as 127.0.0.1:6001')
     return host, int(port)
 
 
 def to_address(target: str, udp: bool, register: bool) -> int:
-    """Become the client of HOST:PORT. Raises TopologyError for what is no address."""
+    """Become the client of HOST:PORT. Raises UserError for what is no address."""
     argv = command("udp" if udp else "tcp", *address(target), register)
     os.execv(argv[0], argv)
 

@@ -19,6 +19,7 @@ import yaml
 from socklab import places
 from socklab.contracts import CONTRACTS, Contract
 from socklab.dialect import CHUNKS
+from socklab.errors import UserError
 from socklab.guest import Guest
 from socklab.matching import DATAGRAM, LINE, STREAM
 from socklab.source import nearest, printable
@@ -54,7 +55,7 @@ for _tag, _written, _first in (
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_written})\Z"), _first)
 
 
-class TopologyError(Exception):
+class TopologyError(UserError):
     """A compose file that no lab can be made of. One or two lines, with the file and the way out."""
 
     def __init__(self, message: str) -> None:

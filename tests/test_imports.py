@@ -13,6 +13,7 @@ PURE = (
     "causes",
     "contracts",
     "dialect",
+    "errors",
     "guest",
     "places",
     "explain",

@@ -1,6 +1,7 @@
-"""The command line. Thin: what it does is done elsewhere. Here: `play`, `show`, `schema`, `talk`, `doctor`.
+"""The command line. Thin: what it does is done elsewhere. Here: `play`, `new`, `init`, `completion`, `schema`, `talk`, `doctor`.
 
-What a command needs is imported when it runs, so that `--help` answers at once.
+What a command needs is imported when it runs, so that `--help` answers at once. What a user did wrong, and what the lab could not do, is
+raised, and told in one place: `main`.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from socklab.cli.common import (
     INTERRUPTED,
     OK,
     USAGE,
+    chosen,
     compose_of,
     lab_options,
     positive,
     run,
     runs_option,
     told,
-    troubles,
 )
 from socklab.contracts import CONTRACTS
 
@@ -220,21 +221,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone (`socklab play | head`); there is nobody to tell.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN
+    except Exception as exc:
+        return told(exc)
 
 
 def _play(arguments: argparse.Namespace) -> int:
     """Play scenarios at the servers of the compose file, or at a program of your own in the place of the one under test. Exit code: 0 all passed, 1 a server failed, 2 an invalid scenario, 3 the lab broke or nothing could be played."""
     from socklab import explain, player, terminal
 
-    try:
-        files = player.find(arguments.paths or [Path("scenarios")])
-        if arguments.program:
-            selection = player.select_for_guest(files, arguments.program, arguments.port, arguments.service)
-        else:
-            selection = player.select(files, arguments.compose, arguments.service)
-    except player.NoSuchPath as exc:
-        terminal.error(str(exc))
-        return USAGE
+    files = player.find(arguments.paths or [Path("scenarios")])
+    if arguments.program:
+        selection = player.select_for_guest(files, arguments.program, arguments.port, arguments.service)
+    else:
+        selection = player.select(files, arguments.compose, arguments.service)
     for message in selection.errors:
         terminal.error(message)
     if not selection.scenarios:
@@ -251,21 +250,13 @@ def _play(arguments: argparse.Namespace) -> int:
 
 async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
     from socklab import player, terminal
-    from socklab.backends import LabError
     from socklab.conductor import Options
     from socklab.verdict import Verdict, as_json, exit_code
 
     began = time.monotonic()
     colour = terminal.coloured(sys.stdout)
-    try:
-        backend, instead = await player.choose(arguments.on)
-    except LabError as exc:
-        terminal.error(str(exc))
-        return BROKEN
     results = []
-    try:
-        if instead:
-            terminal.error(f"playing on {backend.name}, without network faults: {instead}")
+    async with chosen(arguments.on) as backend:
         options = Options(
             patience=arguments.patience,
             seed=arguments.seed,
@@ -287,8 +278,6 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
                 if story:
                     tell(terminal.story(result, colour, whole=arguments.verbose))
                 tell(terminal.result_lines(result, colour))
-    finally:
-        await backend.close()
     if arguments.json:
         print(as_json(results), end="")
     else:
@@ -328,13 +317,9 @@ def _screen() -> Screen | None:
 
 def _new(arguments: argparse.Namespace) -> int:
     """Begin a scenario: a file that plays as it is, to be changed into what you want to know."""
-    from socklab import scaffold, terminal
+    from socklab import scaffold
 
-    try:
-        path = scaffold.write(arguments.path, arguments.contract)
-    except scaffold.Refused as exc:
-        terminal.error(str(exc))
-        return USAGE
+    path = scaffold.write(arguments.path, arguments.contract)
     print(f"{path}: play it with socklab play {path}")
     return OK
 
@@ -342,21 +327,17 @@ def _new(arguments: argparse.Namespace) -> int:
 def _init(arguments: argparse.Namespace) -> int:
     """Make a lab: a server to fill in, a compose file, a first scenario, settings for editors and CI. It plays at once, and says what is
     to be done next. With --for, what a platform needs is added to a folder. Nothing that is there is overwritten."""
-    from socklab import places, scaffold, terminal
+    from socklab import places, scaffold
 
     folder, contract = arguments.folder, arguments.contract
-    try:
-        if arguments.whole:
-            files = scaffold.whole(folder)
-        elif arguments.lesson:
-            files = scaffold.exercise(folder, arguments.lesson)
-        elif arguments.platform:
-            files = scaffold.platform(folder, arguments.platform, contract)
-        else:
-            files = scaffold.lab(folder, contract)
-    except scaffold.Refused as exc:
-        terminal.error(str(exc))
-        return USAGE
+    if arguments.whole:
+        files = scaffold.whole(folder)
+    elif arguments.lesson:
+        files = scaffold.exercise(folder, arguments.lesson)
+    elif arguments.platform:
+        files = scaffold.platform(folder, arguments.platform, contract)
+    else:
+        files = scaffold.lab(folder, contract)
     print(*(folder / name for name in files), sep="\n")
     enter = "" if folder == Path(".") else f"cd {shlex.quote(str(folder))} && "
     if arguments.whole:
@@ -403,13 +384,10 @@ def _talk(arguments: argparse.Namespace) -> int:
     """Talk to a server: the keyboard in one thread, what arrives in another. A SERVICE is started on a node of its own."""
     from socklab import talk
 
-    try:
-        if arguments.who is not None:
-            return talk.as_client(arguments.target, arguments.who, compose_of(arguments))
-        if ":" in arguments.target:
-            return talk.to_address(
-                arguments.target, udp=arguments.udp or arguments.registry, register=arguments.registry
-            )
-        return run(talk.to_service(arguments.target, arguments.on, arguments.compose, arguments.patience))
-    except troubles() as exc:
-        return told(exc)
+    if arguments.who is not None:
+        return talk.as_client(arguments.target, arguments.who, compose_of(arguments))
+    if ":" in arguments.target:
+        return talk.to_address(
+            arguments.target, udp=arguments.udp or arguments.registry, register=arguments.registry
+        )
+    return run(talk.to_service(arguments.target, arguments.on, arguments.compose, arguments.patience))

@@ -17,15 +17,13 @@ from socklab.cli.common import (
     BROKEN,
     FAILED,
     OK,
-    USAGE,
     Usage,
+    chosen,
     compose_of,
     lab_options,
     number,
     positive,
     run,
-    told,
-    troubles,
 )
 from socklab.contracts import CONTRACTS
 
@@ -142,36 +140,20 @@ def _bench(arguments: argparse.Namespace) -> int:
     """Put servers under a defined load, in turns, and say how much each carried, how late, and what that cost it. Every message is
     checked, not only counted. Exit code: 0 all was delivered as it ought to be, 1 one of the servers lost, doubled or damaged
     something, 2 usage, 3 nothing could be measured."""
-    from socklab import terminal
-
-    try:
-        return run(_benched(arguments))
-    except Usage as exc:
-        terminal.error(str(exc))
-        return USAGE
-    except troubles() as exc:
-        return told(exc)
+    return run(_benched(arguments))
 
 
 async def _benched(arguments: argparse.Namespace) -> int:
-    from socklab import bench, check, player, terminal
-    from socklab.backends import Backend
-    from socklab.backends.outside import Outside
+    from socklab import bench, check
 
     loads = list(_loads(arguments))
     _check_files(arguments)
     with tempfile.TemporaryDirectory(prefix="socklab-bench-") as folder:
         own = _own(arguments, Path(folder))
         subjects = [*_subjects(arguments, Path(folder)), *([own] if own else [])]
-        if arguments.address is not None:
-            at = check.resolve(arguments.address)
-            if CONTRACTS[arguments.contract].protocol == "tcp":
-                await check.answers(at, 5.0 * arguments.patience)
-            backend: Backend = Outside(at[0])
-        else:
-            backend, instead = await player.choose("docker" if arguments.image else arguments.on)
-            if instead:
-                terminal.error(f"on {backend.name}: {instead}")
+        at = check.resolve(arguments.address) if arguments.address is not None else None
+        if at is not None and CONTRACTS[arguments.contract].protocol == "tcp":
+            await check.answers(at, 5.0 * arguments.patience)
         done = itertools.count(1)
         whole = len(subjects) * len(loads) * arguments.rounds
 
@@ -184,13 +166,19 @@ async def _benched(arguments: argparse.Namespace) -> int:
                 )
 
         try:
-            rows = await bench.compare(
-                subjects, loads, backend, arguments.rounds, not arguments.no_pin, arguments.patience, progress
-            )
+            async with chosen("docker" if arguments.image else arguments.on, at) as backend:
+                rows = await bench.compare(
+                    subjects,
+                    loads,
+                    backend,
+                    arguments.rounds,
+                    not arguments.no_pin,
+                    arguments.patience,
+                    progress,
+                )
         finally:
             if sys.stderr.isatty():
                 print("\r\033[K", end="", file=sys.stderr)
-            await backend.close()
     print(*bench.tables(rows), sep="\n")
     if not _kept(arguments, rows):
         return BROKEN

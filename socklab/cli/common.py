@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from socklab import BACKENDS
+from socklab.errors import UserError
+
+if TYPE_CHECKING:
+    from socklab.backends import Backend
 
 OK, FAILED, USAGE, BROKEN, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-class Usage(Exception):
+class Usage(UserError):
     """Options that do not go together; the message says which would."""
 
 
@@ -95,22 +100,31 @@ def compose_of(arguments: argparse.Namespace, start: Path | None = None) -> Path
     return arguments.compose or topology.find_or_ours(start or Path.cwd())
 
 
-def troubles() -> tuple[type[Exception], ...]:
-    from socklab.backends import LabError
-    from socklab.standing import Wrong
-    from socklab.topology import TopologyError
+@asynccontextmanager
+async def chosen(on: str, at: tuple[str, int] | None = None) -> AsyncIterator[Backend]:
+    """The backend that is named, or the one for a server that runs already `at` an address, until it is not needed any more. Where it is
+    not what one may expect, that is said. Raises LabError."""
+    from socklab import player, terminal
+    from socklab.backends.outside import Outside
 
-    return (LabError, Wrong, TopologyError)
+    backend, instead = await player.choose(on) if at is None else (Outside(at[0]), "")
+    try:
+        if instead:
+            terminal.error(f"playing on {backend.name}, without network faults: {instead}")
+        yield backend
+    finally:
+        await backend.close()
 
 
 def told(exc: Exception) -> int:
-    """Say what is wrong; the exit code for it."""
+    """Say what is wrong, where it is the user's fault or the lab's; the exit code for it. Raises what is a defect of ours."""
     from socklab import terminal
     from socklab.backends import LabError
-    from socklab.standing import NoLab
 
+    if not isinstance(exc, UserError | LabError):
+        raise exc
     terminal.error(str(exc))
-    return BROKEN if isinstance(exc, LabError) and not isinstance(exc, NoLab) else USAGE
+    return USAGE if isinstance(exc, UserError) else BROKEN
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:

@@ -1,4 +1,4 @@
-"""The commands that judge servers which a user brings: `socklab check`."""
+"""The commands that judge: `check`, `grade` and `explore` servers which a user brings, `compare` those of the compose file."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from socklab.cli.common import BROKEN, FAILED, OK, USAGE, Usage, compose_of, lab_options, positive, run
+from socklab.cli.common import BROKEN, FAILED, OK, Usage, chosen, compose_of, lab_options, positive, run
 
 COMMANDS = ("check", "grade", "explore", "play", "bench")
 """Those that take a program behind `--`."""
@@ -197,44 +197,27 @@ def port(text: str) -> int:
 def _check(arguments: argparse.Namespace) -> int:
     """Judge a server: start it ({host} and {port}, or $HOST and $PORT, say where it is to listen), play what its contract asks, and
     say what is wrong, and why. Exit code: 0 it keeps the contract, 1 it does not, 2 usage, 3 it could not be judged."""
-    return _judged(_checked(arguments))
+    return run(_checked(arguments))
 
 
 def _explore(arguments: argparse.Namespace) -> int:
     """Play random histories at a server, with clients that join, talk, stall, leave and die, and with cut links where the backend has
     them, against a model of the contract. What fails is played again, made small, and written as a scenario. Exit code: 0 nothing
     found, 1 a failure, 2 usage, 3 it could not be judged."""
-    return _judged(_explored(arguments))
+    return run(_explored(arguments))
 
 
 def _grade(arguments: argparse.Namespace) -> int:
     """Judge each submission of a folder in a cell of its own, where it sees neither the others nor the grades, and leave a report for
     each and a table. What was graded before and has not changed is not graded again. Exit code: 0 all were graded, 2 usage, 3 some
     could not be."""
-    return _judged(_graded(arguments))
+    return run(_graded(arguments))
 
 
 def _compare(arguments: argparse.Namespace) -> int:
     """Play the same clients at several echo servers: how long one waits behind a silent client, and behind one that does not read, how
     many are served at once, and what the server holds for each: threads, processes, descriptors, memory."""
-    return _judged(_compared(arguments))
-
-
-def _judged(work: Coroutine[None, None, int]) -> int:
-    """The exit code; what went wrong is told."""
-    from socklab import terminal
-    from socklab.backends import LabError
-    from socklab.source import ScenarioError
-    from socklab.topology import TopologyError
-
-    try:
-        return run(work)
-    except (Usage, ScenarioError) as exc:
-        terminal.error(str(exc))
-        return USAGE
-    except (LabError, TopologyError) as exc:
-        terminal.error(str(exc))
-        return BROKEN
+    return run(_compared(arguments))
 
 
 async def _checked(arguments: argparse.Namespace) -> int:
@@ -255,26 +238,18 @@ async def _checked(arguments: argparse.Namespace) -> int:
 
 
 async def _checked_as(order: Any, arguments: argparse.Namespace) -> int:
-    from socklab import check, player, report, terminal
+    from socklab import check, report, terminal
     from socklab.verdict import exit_code
 
     if order.guest.at is not None:
         await _may_be_tested(order, arguments)
-        backend = check.backend_for(order, player.backend("process"))
-    else:
-        if arguments.on == "docker" and not order.image:
-            raise Usage(
-                "on Docker a program runs in an image: name one with --image, like --image python:3.13-slim"
-            )
-        backend, instead = await player.choose(arguments.on)
-        if instead:
-            terminal.error(f"playing on {backend.name}, without network faults: {instead}")
-    colour = terminal.coloured(sys.stdout)
-    try:
+    elif arguments.on == "docker" and not order.image:
+        raise Usage(
+            "on Docker a program runs in an image: name one with --image, like --image python:3.13-slim"
+        )
+    async with chosen(arguments.on, order.guest.at) as backend:
         done = await check.check(order, backend, options_of(arguments), arguments.jobs)
-    finally:
-        await backend.close()
-    print(*terminal.report(done, colour, arguments.verbose), sep="\n")
+    print(*terminal.report(done, terminal.coloured(sys.stdout), arguments.verbose), sep="\n")
     for path, text in ((arguments.json, report.as_json(done)), (arguments.junit, report.junit([done]))):
         if path is not None and not written(path, text):
             return BROKEN
@@ -295,10 +270,7 @@ async def _graded(arguments: argparse.Namespace) -> int:
         raise Usage(
             f"how is a submission started? Say it behind --: socklab grade {arguments.contract} {arguments.folder} -- python3 server.py {{port}}, or as start: in a rubric"
         )
-    try:
-        submissions = grade.find(arguments.folder)
-    except grade.NoSubmissions as exc:
-        raise Usage(str(exc)) from None
+    submissions = grade.find(arguments.folder)
     backend, instead = await player.choose(arguments.on)
     try:
         if instead:
@@ -352,9 +324,6 @@ async def _compared(arguments: argparse.Namespace) -> int:
     backend, _ = await player.choose(arguments.on)
     try:
         rows = await compare.compare(services, where, backend, options_of(arguments))
-    except compare.Broken as exc:
-        terminal.error(str(exc))
-        return BROKEN
     finally:
         await backend.close()
     print(*terminal.columns(compare.table(rows)), sep="\n")
@@ -369,13 +338,9 @@ async def _compared(arguments: argparse.Namespace) -> int:
 
 
 async def _explored(arguments: argparse.Namespace) -> int:
-    from socklab import explore, player, terminal
+    from socklab import explore, terminal
 
     order = order_of(arguments)
-    backend, instead = await player.choose(arguments.on)
-    if instead:
-        terminal.error(f"playing on {backend.name}, without network faults: {instead}")
-    words = f"{arguments.contract} --seed {arguments.seed} --on {backend.name} -- {' '.join(order.command)}"
     tty = sys.stderr.isatty()
 
     def played(number: int, failed: int) -> None:
@@ -383,12 +348,13 @@ async def _explored(arguments: argparse.Namespace) -> int:
             print(f"\r{number} histories, {failed} failed ", end="", file=sys.stderr, flush=True)
 
     try:
-        explorer = explore.Explorer(order, backend, options_of(arguments), arguments.seed, words)
-        done = await explorer.explore(
-            arguments.histories, arguments.seconds, arguments.jobs, arguments.more, played
-        )
+        async with chosen(arguments.on) as backend:
+            words = f"{arguments.contract} --seed {arguments.seed} --on {backend.name} -- {' '.join(order.command)}"
+            explorer = explore.Explorer(order, backend, options_of(arguments), arguments.seed, words)
+            done = await explorer.explore(
+                arguments.histories, arguments.seconds, arguments.jobs, arguments.more, played
+            )
     finally:
-        await backend.close()
         if tty:
             print("\r\033[K", end="", file=sys.stderr)
     colour = terminal.coloured(sys.stdout)
@@ -425,7 +391,6 @@ def order_of(arguments: argparse.Namespace) -> Any:
     from socklab import check, dialect
     from socklab.contracts import CONTRACTS
     from socklab.guest import Guest
-    from socklab.topology import TopologyError
 
     contract = CONTRACTS[arguments.contract]
     command: Sequence[str] = arguments.program
@@ -437,10 +402,7 @@ def order_of(arguments: argparse.Namespace) -> Any:
         raise Usage(
             f"what server? Name a command: socklab check {contract.name} -- ./my-server {{port}}, or --image, or --address"
         )
-    try:
-        at = check.resolve(arguments.address) if arguments.address else None
-    except TopologyError as exc:
-        raise Usage(str(exc)) from None
+    at = check.resolve(arguments.address) if arguments.address else None
     guest = Guest(
         folder=Path.cwd(),
         dialect=dialect.read(arguments.dialect),

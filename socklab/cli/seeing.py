@@ -1,4 +1,4 @@
-"""What happens, and what happened, to be seen and kept: `show`, `serve`, `record`."""
+"""What happens, and what happened, to be seen and kept: `show`, `serve`, `shell`, `record`."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from socklab.cli.common import (
     FAILED,
     OK,
     USAGE,
+    Usage,
+    chosen,
     compose_of,
     lab_options,
     names,
     run,
     runs_option,
-    told,
-    troubles,
 )
 from socklab.contracts import CONTRACTS
 
@@ -136,8 +136,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if folder is None:
         runs = sorted(Path("runs").glob("*/history.jsonl"), key=lambda p: p.stat().st_mtime)
         if not runs:
-            terminal.error("no run under runs/; play something first, or name a folder")
-            return USAGE
+            raise Usage("no run under runs/; play something first, or name a folder")
         folder = runs[-1].parent
     path = folder / "history.jsonl" if folder.is_dir() else folder
     try:
@@ -149,36 +148,31 @@ def _show(arguments: argparse.Namespace) -> int:
         else:
             terminal.tell(terminal.transcript(events, terminal.coloured(sys.stdout)))
     except history.NoHistory as exc:
-        terminal.error(f"{exc}; is this a history.jsonl that socklab wrote?")
-        return USAGE
+        raise Usage(f"{exc}; is this a history.jsonl that socklab wrote?") from None
     except BrokenPipeError:
         raise  # of our output
     except OSError as exc:
-        terminal.error(f"{path}: {exc.strerror}; a run is a folder with a history.jsonl in it")
-        return USAGE
+        raise Usage(f"{path}: {exc.strerror}; a run is a folder with a history.jsonl in it") from None
     except (KeyError, TypeError, AttributeError, ValueError) as exc:
-        terminal.error(f"{path}: an event lacks {exc}; was it written by another version of socklab?")
-        return USAGE
+        raise Usage(f"{path}: an event lacks {exc}; was it written by another version of socklab?") from None
     return OK
 
 
 def _draw(arguments: argparse.Namespace, events: Iterable[Event]) -> int:
-    from socklab import page, picture, terminal
+    from socklab import page, picture
     from socklab.diagram import drawn
     from socklab.picture import KINDS
 
     kinds = arguments.only.split(",") if arguments.only else ["messages", "wire"]
     if wrong := [kind for kind in kinds if kind not in KINDS]:
-        terminal.error(f"--only {arguments.only}: there is no {wrong[0]}; there are {', '.join(KINDS)}")
-        return USAGE
+        raise Usage(f"--only {arguments.only}: there is no {wrong[0]}; there are {', '.join(KINDS)}")
     marks = drawn(events, page.MOST)
     nodes = arguments.nodes.split(",") if arguments.nodes else []
     known = [mark["name"] for mark in marks if mark["mark"] == "lane"]
     if missing := [node for node in nodes if node not in known]:
-        terminal.error(
+        raise Usage(
             f"--nodes {arguments.nodes}: there is no {missing[0]} in this run; there are {', '.join(known)}"
-        )
-        return USAGE
+        ) from None
     drawings: list[tuple[str, str | bytes]] = []
     if arguments.html:
         drawings.append((arguments.html, page.report(marks)))
@@ -190,8 +184,7 @@ def _draw(arguments: argparse.Namespace, events: Iterable[Event]) -> int:
         try:
             import resvg_py
         except ImportError:
-            terminal.error("--png needs resvg-py: pip install 'socklab[png]'; --svg needs nothing")
-            return USAGE
+            raise Usage("--png needs resvg-py: pip install 'socklab[png]'; --svg needs nothing") from None
         pixels = resvg_py.svg_to_bytes(svg_string=picture.svg(marks, kinds, nodes), zoom=2)
         drawings.append((arguments.png, bytes(pixels)))
     for where, content in drawings:
@@ -203,25 +196,19 @@ def _draw(arguments: argparse.Namespace, events: Iterable[Event]) -> int:
                 Path(where).write_bytes(data)
                 print(where)
         except OSError as exc:
-            terminal.error(f"{where}: {exc.strerror}")
-            return USAGE
+            raise Usage(f"{where}: {exc.strerror}") from None
     return OK
 
 
 def _serve(arguments: argparse.Namespace) -> int:
     """Serve the web page: the scenarios with their verdicts, and each play as it goes on. For this machine only, unless --listen says otherwise: then whoever knows the token that is printed may play."""
-    from socklab import player, terminal
+    from socklab import terminal
 
     try:
         from socklab import web
     except ImportError as exc:
-        terminal.error(f"the web page needs {exc.name}: pip install 'socklab[web]'")
-        return USAGE
-    try:
-        playable, errors = web.playable(arguments.paths or [Path("scenarios")], arguments.compose)
-    except player.NoSuchPath as exc:
-        terminal.error(str(exc))
-        return USAGE
+        raise Usage(f"the web page needs {exc.name}: pip install 'socklab[web]'") from None
+    playable, errors = web.playable(arguments.paths or [Path("scenarios")], arguments.compose)
     for message in errors:
         terminal.error(message)
     return run(_serve_these(arguments, playable)) if playable else USAGE
@@ -236,18 +223,13 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     import uvicorn
 
     from socklab import player, terminal, topology, web
-    from socklab.backends import LabError
     from socklab.conductor import Options
     from socklab.live import Stage, Turns
 
     # uvicorn hears it, closes what is open, and raises it again: then it must find no handler of ours.
     asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     shared = arguments.on == "joined"  # a conductor may want it as well
-    try:
-        backend, instead = (player.backend("joined"), "") if shared else await player.choose(arguments.on)
-    except LabError as exc:
-        terminal.error(str(exc))
-        return BROKEN
+    backend, instead = (player.backend("joined"), "") if shared else await player.choose(arguments.on)
     if instead:
         terminal.error(f"playing on {backend.name}, without network faults: {instead}")
     options = Options(patience=arguments.patience, runs=arguments.runs)
@@ -260,10 +242,9 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     except (OSError, OverflowError) as exc:
         await backend.close()
         why = exc.strerror if isinstance(exc, OSError) else str(exc)
-        terminal.error(
+        raise Usage(
             f"cannot listen on {arguments.listen} port {arguments.port}: {why}; name others with --listen and --port"
-        )
-        return USAGE
+        ) from None
     local = arguments.listen in ("127.0.0.1", "::1", "localhost")
     token = "" if local else os.environ.get("SOCKLAB_TOKEN") or secrets.token_urlsafe(16)
     try:
@@ -292,45 +273,32 @@ def _shell(arguments: argparse.Namespace) -> int:
     """Play by hand: type a step, see what happens, type the next. With a scenario, `next` plays its steps one by one. `save FILE` writes what was typed, with what came, as a scenario that passes."""
     from importlib.util import find_spec
 
-    from socklab import player, terminal, topology
+    from socklab import player, topology
     from socklab.scenario import by_hand, load, taken_apart
-    from socklab.source import ScenarioError
 
     if sys.stdin.isatty() and find_spec("prompt_toolkit") is None:
-        terminal.error("socklab shell needs prompt_toolkit on a terminal: pip install 'socklab[shell]'")
-        return USAGE
-    try:
-        file = Path(arguments.what)
-        if file.suffix in player.ENDINGS:
-            scenario, rest = taken_apart(load(file)[0])
-            lab_file = topology.read(compose_of(arguments, file))
-        else:
-            scenario, rest = by_hand(arguments.what, arguments.clients), []
-            lab_file = topology.read(compose_of(arguments))
-        lab_file.service(scenario.service)
-        return run(_shell_there(arguments, scenario, lab_file, rest))
-    except ScenarioError as exc:
-        terminal.error(str(exc))
-        return USAGE
-    except troubles() as exc:
-        return told(exc)
+        raise Usage("socklab shell needs prompt_toolkit on a terminal: pip install 'socklab[shell]'")
+    file = Path(arguments.what)
+    if file.suffix in player.ENDINGS:
+        scenario, rest = taken_apart(load(file)[0])
+        lab_file = topology.read(compose_of(arguments, file))
+    else:
+        scenario, rest = by_hand(arguments.what, arguments.clients), []
+        lab_file = topology.read(compose_of(arguments))
+    lab_file.service(scenario.service)
+    return run(_shell_there(arguments, scenario, lab_file, rest))
 
 
 async def _shell_there(
     arguments: argparse.Namespace, scenario: Scenario, lab_file: Topology, rest: list[str]
 ) -> int:
-    from socklab import places, player, shell, terminal
+    from socklab import places, shell, terminal
     from socklab.conductor import Options
     from socklab.verdict import Verdict
 
-    backend, instead = await player.choose(arguments.on)
-    if instead:
-        terminal.error(f"playing on {backend.name}, without network faults: {instead}")
     options = Options(patience=arguments.patience, runs=arguments.runs, ipv6=arguments.ipv6)
-    try:
+    async with chosen(arguments.on) as backend:
         result, wrong = await shell.run(scenario, lab_file, backend, options, rest)
-    finally:
-        await backend.close()
     if result.verdict in (Verdict.ERROR, Verdict.SKIP) or (result.failure and result.failure.start):
         print(*terminal.result_lines(result, terminal.coloured(sys.stdout)), sep="\n")
         return BROKEN
@@ -344,14 +312,9 @@ def _record(arguments: argparse.Namespace) -> int:
     from socklab import saved, terminal
     from socklab.source import ScenarioError
 
+    saved.may_be(arguments.path)
     try:
-        saved.may_be(arguments.path)
         return run(_record_there(arguments))
-    except saved.NotSaved as exc:
-        terminal.error(str(exc))
-        return USAGE
-    except troubles() as exc:
-        return told(exc)
     except ScenarioError as exc:
         terminal.error(f"a defect in socklab itself: what it wrote cannot be read: {exc}")
         return BROKEN
@@ -378,16 +341,14 @@ async def _record_there(arguments: argparse.Namespace) -> int:
         _can_be_recorded(service)
         udp = service.protocol == "udp"
         if udp and arguments.once:
-            raise topology.TopologyError(
-                "--once goes with TCP: over UDP nobody knows when a client has gone; Ctrl-C ends it"
-            )
+            raise Usage("--once goes with TCP: over UDP nobody knows when a client has gone; Ctrl-C ends it")
         where, _, number = arguments.listen.rpartition(":")
         try:
             at = (where.strip("[]") or "127.0.0.1", int(number))
             make = record.DatagramRecorder if udp else record.StreamRecorder
             recorder: record.Recorder = make(at, to, _said)
         except (OSError, ValueError, OverflowError) as exc:
-            raise topology.TopologyError(
+            raise Usage(
                 f"--listen {arguments.listen}: {getattr(exc, 'strerror', None) or 'is no [HOST:]PORT'}"
             ) from None
         shown = f"{at[0]} {recorder.listener.getsockname()[1]}"
@@ -400,8 +361,7 @@ async def _record_there(arguments: argparse.Namespace) -> int:
             asyncio.get_running_loop().add_signal_handler(each, stop.set)
         moments = await record.moments_of(recorder, arguments.once, stop)
         if not moments:
-            terminal.error(f"nobody {'sent anything' if udp else 'connected'}, so there is nothing to write")
-            return USAGE
+            raise Usage(f"nobody {'sent anything' if udp else 'connected'}, so there is nothing to write")
         text = recorded.scenario(saved.title_of(arguments.path), service.name, service.framing, moments)
         scenario = saved.save(arguments.path, text)
         print(f"{arguments.path}: {sum(1 for _ in scenario.walk())} steps")
@@ -416,23 +376,19 @@ async def _record_there(arguments: argparse.Namespace) -> int:
 
 
 def _can_be_recorded(service: Service) -> None:
-    from socklab.topology import TopologyError
-
     if service.protocol not in ("tcp", "udp"):
-        raise TopologyError(
-            f"{service.name} speaks {service.protocol.upper()}; only TCP and UDP can be recorded"
-        )
+        raise Usage(f"{service.name} speaks {service.protocol.upper()}; only TCP and UDP can be recorded")
 
 
 def _running_service(arguments: argparse.Namespace) -> tuple[Service, tuple[str, int]]:
     """A server that runs already, as the model of its contract, and where it is."""
     from socklab import talk
     from socklab.guest import Guest
-    from socklab.topology import Topology, TopologyError
+    from socklab.topology import Topology
 
     contract = CONTRACTS.get(arguments.contract or "")
     if contract is None:
-        raise TopologyError(
+        raise Usage(
             f"--to {arguments.to} says nothing of how it speaks: add --contract, one of {', '.join(CONTRACTS)}"
         )
     host, port = talk.address(arguments.to)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from socklab import CLIENTS
-from socklab.cli.common import OK, compose_of, lab_options, names, told, troubles
+from socklab.cli.common import OK, Usage, compose_of, lab_options, names
 
 BY_HAND = {
     "cut": "silence",
@@ -89,10 +89,7 @@ def _asked(arguments: argparse.Namespace, **order: Any) -> int:
     """Have the standing lab do something, and show how it stands then."""
     from socklab import standing, terminal
 
-    try:
-        answer = standing.ask(compose_of(arguments), order)
-    except troubles() as exc:
-        return told(exc)
+    answer = standing.ask(compose_of(arguments), order)
     rows = terminal.nodes(answer) if order["do"] in ("status", "restart") else ()
     print(*rows, *terminal.links(answer), sep="\n")
     return OK
@@ -103,12 +100,9 @@ def _up(arguments: argparse.Namespace) -> int:
     heal, be a client with talk --as or exec, and end it with down."""
     from socklab import standing, terminal
 
-    try:
-        status = standing.up(
-            compose_of(arguments), arguments.services, arguments.clients, arguments.on, arguments.patience
-        )
-    except troubles() as exc:
-        return told(exc)
+    status = standing.up(
+        compose_of(arguments), arguments.services, arguments.clients, arguments.on, arguments.patience
+    )
     print(*terminal.nodes(status), sep="\n")
     return OK
 
@@ -139,10 +133,7 @@ def _logs(arguments: argparse.Namespace) -> int:
     """The last lines that a server of the standing lab printed."""
     from socklab import standing, words
 
-    try:
-        answer = standing.ask(compose_of(arguments), {"do": "logs", "service": arguments.service})
-    except troubles() as exc:
-        return told(exc)
+    answer = standing.ask(compose_of(arguments), {"do": "logs", "service": arguments.service})
     for line in answer["lines"]:
         print(words.safe(line))
     return OK
@@ -153,12 +144,9 @@ def _exec(arguments: argparse.Namespace) -> int:
     from socklab import standing
 
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
-    try:
-        if not argv:
-            raise standing.Wrong("exec needs a command: socklab exec alice ping chat")
-        return standing.execute(compose_of(arguments), arguments.node, argv)
-    except troubles() as exc:
-        return told(exc)
+    if not argv:
+        raise Usage("exec needs a command: socklab exec alice ping chat")
+    return standing.execute(compose_of(arguments), arguments.node, argv)
 
 
 def _down(arguments: argparse.Namespace) -> int:
@@ -174,8 +162,6 @@ def _down(arguments: argparse.Namespace) -> int:
         ended = True
     except (standing.NoLab, TopologyError):
         pass  # none stands
-    except troubles() as exc:
-        return told(exc)
     count = _left_in_docker()
     if ended:
         print("the lab is down")
