@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -47,22 +48,21 @@ PURE = (
 FACES = ("live", "web", "record", "shell", "cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
 
 
-def imports(path: Path) -> set[str]:
-    """The modules that a file names in import statements, also inside functions."""
+def imports(path: Path, at_once: bool = False) -> set[str]:
+    """The modules that a file names in import statements; also inside functions, unless only those count that are imported `at_once`."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    tree = ast.parse(path.read_text())
+    for node in tree.body if at_once else ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-            if node.module == "socklab":
-                names |= {f"socklab.{alias.name}" for alias in node.names}
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return names
 
 
 def own(path: Path) -> set[str]:
     names = {name.removeprefix("socklab.") for name in imports(path) if name.startswith("socklab.")}
-    return {name if name == "inside.packets" else name.split(".")[0] for name in names}
+    return {"inside.packets" if name.startswith("inside.packets") else name.split(".")[0] for name in names}
 
 
 @pytest.mark.parametrize(
@@ -114,10 +114,42 @@ def test_a_server_under_load_knows_no_scenario_and_no_verdict(name: str) -> None
     found = own(ROOT / "socklab" / name)
 
     assert (
-        found & {"scenario", "language", "matching", "judge", "verdict", "conductor", "player", "check"}
+        found
+        & {
+            "scenario",
+            "language",
+            "reader",
+            "steps",
+            "matching",
+            "judge",
+            "verdict",
+            "layout",
+            "rig",
+            "conductor",
+            "player",
+            "check",
+        }
         == set()
     )
     assert name == "bench.py" or "bench" not in found
+
+
+def test_no_module_needs_itself() -> None:
+    """What is imported when a module is read, also by way of others, never leads back to it."""
+    files = {
+        path: ".".join(path.relative_to(ROOT).with_suffix("").parts) for path in ROOT.glob("socklab/**/*.py")
+    }
+    modules = {
+        name.removesuffix(".__init__"): path for path, name in files.items() if "templates" not in name
+    }
+    needs = {
+        name: imports(path, at_once=True) & set(modules) - {"socklab", name} for name, path in modules.items()
+    }
+
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as exc:
+        pytest.fail(" → ".join(exc.args[1]))
 
 
 def test_only_the_plugin_knows_pytest() -> None:
