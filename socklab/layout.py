@@ -14,6 +14,7 @@ from typing import Any
 from socklab import faults
 from socklab.backends import IMAGES, IPV6, LINKS, NETWORKS, PROGRAMS, Backend, Lab, Network, Node
 from socklab.dialect import PLAIN
+from socklab.hosts import host_of, networks_of
 from socklab.language import FAULT_VERBS, LINK_VERBS, PROCESS_VERBS
 from socklab.matching import DATAGRAM
 from socklab.scenario import Scenario
@@ -53,10 +54,7 @@ class Layout:
         """Whether there is IPv6 in this lab; IPv4 always is."""
         self.hosts = {name: service.name for name, service in self.services.items()}
         """Client or server → the host it lives on. Clients beside one another share theirs."""
-        self.nodes = {
-            s.name: Node(s.name, s.networks, s.aliases, topology.path.resolve())
-            for s in self.services.values()
-        }
+        self.nodes = {service.name: host_of(service, topology) for service in self.services.values()}
         for client in scenario.clients:
             beside = "server" if self.guest is not None and self.guest.loopback else client.beside
             self.hosts[client.name] = self.hosts[beside] if beside else client.name
@@ -69,12 +67,7 @@ class Layout:
     @property
     def networks(self) -> list[Network]:
         """Those on which somebody is."""
-        used = {network for node in self.nodes.values() for network in node.networks}
-        return [
-            Network(name, internal, self.ipv6)
-            for name, internal in self.topology.networks.items()
-            if name in used
-        ]
+        return networks_of(self.nodes.values(), self.topology, self.ipv6)
 
     def pairs(self, links: Iterable[tuple[str, str]]) -> list[faults.Pair]:
         """Links between clients and servers as links between hosts, each once."""

@@ -19,8 +19,9 @@ from typing import Any
 
 from socklab import holdings
 from socklab.agents import Agent, CommandRefused
-from socklab.backends import PROGRAMS, Backend, Lab, LabError, Network, Node
+from socklab.backends import PROGRAMS, Backend, Lab, LabError, Node
 from socklab.history import to_wire
+from socklab.hosts import host_of, networks_of
 from socklab.servers import NotReady, Server
 from socklab.topology import Service, Topology
 
@@ -190,9 +191,8 @@ async def measure(
         return Measured(subject=subject.name, load=load, cannot=why)
     service = subject.service
     names = [f"crowd{number + 1}" for number in range(load.agents)]
-    networks = [Network(name, subject.topology.networks[name]) for name in service.networks]
-    host = Node(service.name, service.networks, service.aliases, subject.topology.path.resolve())
-    lab = await backend.lab(networks, [host, *(Node(name, service.networks) for name in names)])
+    nodes = [host_of(service, subject.topology), *(Node(name, service.networks) for name in names)]
+    lab = await backend.lab(networks_of(nodes, subject.topology), nodes)
     printed: list[str] = []
 
     def record(kind: str, *_: Any, **data: Any) -> None:

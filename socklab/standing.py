@@ -25,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 from socklab import faults, player, topology
-from socklab.backends import Lab, LabError, Lacking, Network, Node
+from socklab.backends import LINKS, Lab, LabError, Lacking, Node
 from socklab.errors import UserError
+from socklab.hosts import host_of, networks_of
 from socklab.links import Links
 from socklab.scenario import plays
 from socklab.servers import NotReady, Server
@@ -433,8 +434,7 @@ def _lay_out(
     """The nodes, and the services that are started on them."""
     names = wanted or [name for name, service in lab_file.services.items() if service.contract]
     servers = {name: lab_file.service(name).judged_as(None) for name in names}
-    compose = lab_file.path.resolve()
-    nodes = [Node(s.name, s.networks, s.aliases, compose) for s in servers.values()]
+    nodes = [host_of(service, lab_file) for service in servers.values()]
     networks = lab_file.client_networks or next(iter(servers.values())).networks
     for client in clients:
         if client in servers:
@@ -450,11 +450,9 @@ async def _hold(order: Mapping[str, Any], listener: socket.socket, told: int) ->
     nodes, servers = _lay_out(lab_file, order["services"], order["clients"])
     backend, instead = await player.choose(order["on"])
     try:
-        if "links" not in backend.can:
+        if LINKS not in backend.can:
             raise LabError(f"a lab to experiment with needs a network: {instead or 'play it --on netns'}")
-        used = {network for node in nodes for network in node.networks}
-        networks = [Network(n, internal) for n, internal in lab_file.networks.items() if n in used]
-        lab = await backend.lab(networks, nodes)
+        lab = await backend.lab(networks_of(nodes, lab_file), nodes)
         standing = Standing(lab, backend.name, nodes, servers)
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, standing.over.set)

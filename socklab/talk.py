@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from socklab import player, standing, topology
-from socklab.backends import IMAGES, NETWORKS, Backend, Lab, LabError, Network, Node
+from socklab.backends import IMAGES, NETWORKS, Backend, Lab, LabError, Node
 from socklab.errors import UserError
+from socklab.hosts import host_of, networks_of
 from socklab.places import CLIENTS
 from socklab.servers import NotReady, Server
 from socklab.topology import TopologyError
@@ -105,9 +106,8 @@ async def started(
         raise TopologyError(
             f'service "{name}" has no command in {lab_file.path.name}: its image brings it, so it needs Docker'
         )
-    networks = [Network(n, lab_file.networks[n]) for n in service.networks]
-    node = Node(name, service.networks, service.aliases, lab_file.path.resolve())
-    lab = await backend.lab(networks, [node, *others])
+    nodes = [host_of(service, lab_file), *others]
+    lab = await backend.lab(networks_of(nodes, lab_file), nodes)
     server = Server(name, service, name, lab, lab_file.root, patience, record)
     try:
         await server.start()
