@@ -190,7 +190,7 @@ class Play:
     async def _last_words(self, exc: Failed) -> None:
         """A connection that broke may be the first sign of a server that is dying: give its end a moment to arrive."""
         rig, patience = self.rig, self.options.patience
-        if "came before" in exc.got:
+        if exc.overtaken:
             # Is what was passed over lost, or only late? That decides about the cause.
             await rig.until(lambda: False, 0.3 * patience)
         elif self.layout.framing == STREAM:

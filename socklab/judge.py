@@ -38,6 +38,7 @@ class Failed(Exception):
         clients: Sequence[str] = (),
         step: Step | None = None,
         raced: bool = False,
+        overtaken: bool = False,
     ) -> None:
         super().__init__(f"expected {expected}; got {got}")
         self.expected = expected
@@ -46,6 +47,8 @@ class Failed(Exception):
         self.step = step
         self.raced = raced
         """It could be a race that a right server may lose: play it again with a longer gap."""
+        self.overtaken = overtaken
+        """What is missing was passed over, and may still come."""
 
 
 @dataclass
@@ -188,6 +191,7 @@ class Judge:
             names,
             step,
             self._raced(names),
+            any(watch.overtaken for _, watch in unmet),
         )
 
     def _came(self, name: str) -> str:

@@ -256,6 +256,8 @@ class Watch:
         self.state = State.WAITING
         self.reason = ""
         self.captured: str | None = None
+        self.overtaken = False
+        """Something came before what stands before it: that may be lost, or only late."""
         self._values = dict(values)
         # All that `exactly` speaks of has one position, whatever was expected. Many clients expect the same.
         texts = [(p.kind, expand_value(p, {**values, "n": "{n}"})) for p in e.patterns]
@@ -409,6 +411,7 @@ class Watch:
             if fitting[0] < self._next:
                 self._fail(f"{self._name(fitting[0])} came twice")
             else:
+                self.overtaken = True
                 self._fail(f"{self._name(fitting[0])} came before {self._name(self._next)}")
 
     def _fitting(self, message: Message) -> list[int]:
