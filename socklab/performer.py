@@ -154,9 +154,10 @@ class Performer:
                     return lambda: together(self._ask(self.clients[name], "read") for name in step.names)
             case "kill":
                 await together(self.servers[name].kill() for name in step.names)
-            case "stop":
+            case "stop" | "restart":
                 grace = (STOP_LIMIT if step.within is None else step.within) * self.patience
-                await together(self.servers[name].stop(grace) for name in step.names)
+                servers = [self.servers[name] for name in step.names]
+                await together(s.stop(grace) if step.verb == "stop" else s.restart(grace) for s in servers)
             case "pause" | "continue":
                 await together(
                     self.servers[name].freeze(step.verb == "pause", self.limit) for name in step.names
@@ -165,8 +166,6 @@ class Performer:
                     return lambda: together(
                         self.servers[name].freeze(False, self.limit) for name in step.names
                     )
-            case "restart":
-                await together(self.servers[name].restart(STOP_LIMIT * self.patience) for name in step.names)
             case verb if verb in FAULT_VERBS:
                 return await self._fault(step)
             case "unplug" | "plug":

@@ -181,3 +181,20 @@ def test_the_history_alone_gives_the_same_verdict(tmp_path: Path, netns: type[Ne
         assert verdict is result.verdict
         assert line == (int(result.failure.where.rpartition(":")[2]) if result.failure else 0)
         assert reason.split(", within")[0] == result.reason.split(", within")[0]
+
+
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+def test_how_long_a_server_may_take_to_end_is_what_the_step_says(
+    tmp_path: Path, netns: type[Netns], verb: str
+) -> None:
+    """One that does not hear SIGTERM is killed then, and not after the usual two seconds."""
+    deaf = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + chat()
+    steps = f"  - {verb}: server\n    within: 100ms\n"
+
+    result = play(
+        tmp_path, deaf, f"title: t\nservice: server-under-test\nclients: [alice]\nsteps:\n{steps}", netns
+    )
+
+    assert result.verdict is Verdict.PASS, result.reason
+    notes = [event.data["text"] for event in result.events if event.kind == "note"]
+    assert "still listening 0.1s after SIGTERM, so it was killed" in notes
