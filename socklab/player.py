@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -195,7 +195,7 @@ async def play_all(
     options: Options,
     jobs: int | None = None,
     watch: Callable[[Scenario], Callable[[Event], None]] | None = None,
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Play these, up to `jobs` at once; the results come in the order of the scenarios. `watch`: what is told the events of a play."""
     gate = asyncio.Semaphore(jobs or at_once(backend))
 

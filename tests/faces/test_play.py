@@ -203,6 +203,29 @@ def test_ctrl_c_ends_all_that_was_started(folder: Folder, backend: str) -> None:
     assert [pid for pid in before if _alive(pid)] == []
 
 
+def test_whoever_reads_no_further_ends_the_plays(folder: Folder, backend: str) -> None:
+    """`socklab play | head -1`: what is being played when the pipe breaks is ended, quietly, and nothing is left."""
+    for number in range(12):
+        folder.scenario(
+            SCENARIO + f"  - wait: {number % 4 + 1}00ms\n    note: so that several are playing\n",
+            f"scenarios/{number:02}.yaml",
+        )
+    argv = [sys.executable, "-m", "socklab", "play", "--jobs", "4", "--on", backend, "scenarios"]
+    with subprocess.Popen(
+        argv, cwd=folder.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("pass")
+        before = _descendants(process.pid)
+        process.stdout.close()
+        process.wait(timeout=30)
+        err = process.stderr.read()
+
+    assert (process.returncode, err) == (3, "")
+    assert [pid for pid in before if _alive(pid)] == []
+
+
 def _until(done: object, process: subprocess.Popen[str]) -> None:
     deadline = time.monotonic() + 30
     while not done():  # type: ignore[operator]
