@@ -84,6 +84,19 @@ def test_a_missing_program_is_an_error_of_the_lab(folder: Folder, backend: str) 
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_program_with_a_protocol_of_its_own_takes_the_servers_place(folder: Folder, backend: str) -> None:
+    """No compose file knows it and no clause says what it keeps: it speaks lines over TCP, where it is told to listen."""
+    folder.scenario(SCENARIO.replace("service: echo", "service: mine"))
+
+    done = folder.run(
+        "play", "--on", backend, "echo.scenario.yaml", "--",
+        "python", "echo.py", "--host", "{host}", "--port", "{port}",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'alice →            "hello\\n"' in done.stdout
+
+
 def test_an_invalid_scenario_is_refused_at_its_place_and_leaves_nothing(folder: Folder) -> None:
     """file:line:column, a caret, a near miss; exit code 2; nothing was started or written."""
     folder.scenario(SCENARIO.replace("expect: {alice", "expect: {alcie"))
