@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -111,6 +111,10 @@ def select(files: Iterable[Path], compose: Path | None = None, service: str | No
     return selection
 
 
+OWN_PORT = 9000
+"""Where a server listens that is told its port, and keeps no contract of ours."""
+
+
 def select_for_guest(
     files: Iterable[Path], command: tuple[str, ...], port: int | None, service: str | None = None
 ) -> Selection:
@@ -124,21 +128,13 @@ def select_for_guest(
                     continue
                 seen.add((file, scenario.values))
                 contract = CONTRACTS.get(scenario.contract or "")
-                if contract is None or scenario.services:
-                    if scenario.services:
-                        why, way = "starts further services", "put it into a compose file"
-                    else:
-                        why, way = (
-                            "names no clause of a contract",
-                            "say which it holds, like clauses: [chat.2]",
-                        )
+                if scenario.services:
                     raise topology.TopologyError(
-                        f"{file}: {why}, so a program of yours cannot take the server's place in it; {way}"
+                        f"{file}: starts further services, so a program of yours cannot take the server's place in it; put it into a compose file"
                     )
                 guest = Guest(Path.cwd(), fixed=port is not None)
-                where = topology.Topology.of_guest(
-                    contract, command, guest, port or contract.port, scenario.service
-                )
+                at = port or (contract.port if contract else OWN_PORT)
+                where = topology.Topology.of_guest(contract, command, guest, at, scenario.service)
                 layout.check(scenario, where)
                 selection.scenarios.append((scenario, where))
         except (ScenarioError, topology.TopologyError) as exc:
@@ -196,7 +192,7 @@ async def play_all(
     options: Options,
     jobs: int | None = None,
     watch: Callable[[Scenario], Callable[[Event], None]] | None = None,
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """Play these, up to `jobs` at once; the results come in the order of the scenarios. `watch`: what is told the events of a play."""
     gate = asyncio.Semaphore(jobs or at_once(backend))
 

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from socklab import places
 from socklab.history import Event
 from socklab.report import Found, Item, Report
-from socklab.source import cells
+from socklab.source import cells, printable
 from socklab.verdict import Result, Verdict
 from socklab.words import counted, in_words, safe
 
@@ -181,7 +181,8 @@ class Progress:
 
 def graded_line(name: str, points: float, possible: float, verdict: str, cause: str) -> str:
     """`anna      17 of 24  wrong          two lines …`"""
-    return f"{safe(name):<24} {points:>6g} of {possible:g}  {verdict:<14} {safe(cause)[:110]}".rstrip()
+    name = safe(name)
+    return f"{name}{' ' * (24 - cells(name))} {points:>6g} of {possible:g}  {verdict:<14} {printable(cause, 110)}".rstrip()
 
 
 def explored(played: int, once: int, found: int, seconds: float) -> str:

@@ -114,19 +114,20 @@ class Topology:
 
     @classmethod
     def of_guest(
-        cls, contract: Contract, command: tuple[str, ...], guest: Guest, port: int, model: str
+        cls, contract: Contract | None, command: tuple[str, ...], guest: Guest, port: int, model: str
     ) -> Topology:
-        """A lab with nothing in it but a guest, which is called what our own server of its kind is called."""
+        """A lab with nothing in it but a guest, which is called what our own server of its kind is called. Without a contract it speaks
+        lines over TCP."""
         service = Service(
             name=model,
             command=command,
             environment={},
             networks=("lab",),
             aliases=(),
-            protocol=contract.protocol,
+            protocol=contract.protocol if contract else "tcp",
             port=port,
             path=None,
-            contract=contract.name,
+            contract=contract.name if contract else None,
             guest=guest,
         )
         return cls(guest.folder / NAMES[0], {model: service}, {"lab": True})

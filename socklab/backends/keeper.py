@@ -48,8 +48,11 @@ _RESET: tuple[signal.Signals, ...] = (
 
 
 def receive(control: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
-    """The next message and its descriptors; None at the end."""
-    data, ancillary, _, _ = control.recvmsg(PACKET, socket.CMSG_SPACE(64 * 4))
+    """The next message and its descriptors; None at the end, also of a peer that was killed and had not read all that it was told."""
+    try:
+        data, ancillary, _, _ = control.recvmsg(PACKET, socket.CMSG_SPACE(64 * 4))
+    except ConnectionResetError:
+        return None, []
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

@@ -12,7 +12,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -213,7 +213,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             completion.answer(parser)
         arguments = parser.parse_args(words)
         arguments.program = tuple(program)
-        return int(arguments.run(arguments))
+        status = int(arguments.run(arguments))
+        sys.stdout.flush()
+        return status
     except KeyboardInterrupt:
         print("\ninterrupted; everything that was started has been ended", file=sys.stderr)
         return INTERRUPTED
@@ -269,7 +271,7 @@ async def _play_selected(arguments: argparse.Namespace, selection: Any) -> int:
         plays = player.play_all(
             selection.scenarios, backend, options, arguments.jobs, screen.watch if screen else None
         )
-        async with screen or nullcontext():
+        async with screen or nullcontext(), aclosing(plays):
             async for result in plays:
                 results.append(result)
                 if arguments.json or (arguments.quiet and result.verdict in (Verdict.PASS, Verdict.SKIP)):

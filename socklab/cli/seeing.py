@@ -367,6 +367,8 @@ async def _record_there(arguments: argparse.Namespace) -> int:
         print(f"{arguments.path}: {sum(1 for _ in scenario.walk())} steps")
         if lab_file is None or backend is None:
             return OK
+        await backend.close()  # the server that was recorded still has its port
+        backend, _ = await player.choose("auto")
         result = await conductor.play(scenario, lab_file, backend, Options())
         print(*terminal.result_lines(result), sep="\n")
         return OK if result.verdict.value == "pass" else FAILED

@@ -39,6 +39,7 @@ def test_a_killed_conductor_leaves_nothing(backend: str, tmp_path: Path, why_no_
         pytest.skip(why_no_netns)
     (tmp_path / "kill.scenario.yaml").write_text(SCENARIO)
     rng = random.Random(os.getpid())
+    (tmp_path / "stderr").touch()
     interfaces, names, files = socket.if_nameindex(), _names(), _files(tmp_path)
     for _ in range(KILLS):
         argv = [
@@ -53,7 +54,8 @@ def test_a_killed_conductor_leaves_nothing(backend: str, tmp_path: Path, why_no_
             str(ROOT / "docker-compose.yml"),
             "kill.scenario.yaml",
         ]
-        process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with (tmp_path / "stderr").open("a") as stderr:
+            process = subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=stderr)
         seen: set[int] = set()
         moment = time.monotonic() + rng.uniform(0.05, 0.8)
         while time.monotonic() < moment:
@@ -65,6 +67,7 @@ def test_a_killed_conductor_leaves_nothing(backend: str, tmp_path: Path, why_no_
         process.wait()
         _wait_until_gone(seen)
     assert (socket.if_nameindex(), _names(), _files(tmp_path)) == (interfaces, names, files)
+    assert (tmp_path / "stderr").read_text() == ""
 
 
 def _descendants(pid: int) -> set[int]:

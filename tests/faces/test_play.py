@@ -84,6 +84,19 @@ def test_a_missing_program_is_an_error_of_the_lab(folder: Folder, backend: str) 
     assert "Traceback" not in done.stdout + done.stderr
 
 
+def test_a_program_with_a_protocol_of_its_own_takes_the_servers_place(folder: Folder, backend: str) -> None:
+    """No compose file knows it and no clause says what it keeps: it speaks lines over TCP, where it is told to listen."""
+    folder.scenario(SCENARIO.replace("service: echo", "service: mine"))
+
+    done = folder.run(
+        "play", "--on", backend, "echo.scenario.yaml", "--",
+        "python", "echo.py", "--host", "{host}", "--port", "{port}",
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert 'alice →            "hello\\n"' in done.stdout
+
+
 def test_an_invalid_scenario_is_refused_at_its_place_and_leaves_nothing(folder: Folder) -> None:
     """file:line:column, a caret, a near miss; exit code 2; nothing was started or written."""
     folder.scenario(SCENARIO.replace("expect: {alice", "expect: {alcie"))
@@ -213,6 +226,29 @@ def test_ctrl_c_ends_all_that_was_started(folder: Folder, backend: str) -> None:
 
     assert process.returncode == 130, out + err
     assert "Traceback" not in err
+    assert [pid for pid in before if _alive(pid)] == []
+
+
+def test_whoever_reads_no_further_ends_the_plays(folder: Folder, backend: str) -> None:
+    """`socklab play | head -1`: what is being played when the pipe breaks is ended, quietly, and nothing is left."""
+    for number in range(12):
+        folder.scenario(
+            SCENARIO + f"  - wait: {number % 4 + 1}00ms\n    note: so that several are playing\n",
+            f"scenarios/{number:02}.yaml",
+        )
+    argv = [sys.executable, "-m", "socklab", "play", "--jobs", "4", "--on", backend, "scenarios"]
+    with subprocess.Popen(
+        argv, cwd=folder.path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().startswith("pass")
+        before = _descendants(process.pid)
+        process.stdout.close()
+        process.wait(timeout=30)
+        err = process.stderr.read()
+
+    assert (process.returncode, err) == (3, "")
     assert [pid for pid in before if _alive(pid)] == []
 
 

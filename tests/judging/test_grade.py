@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from socklab import terminal
+from socklab.source import cells
 from tests.judging.conftest import CHAT, START, Run
 
 SPY = """
@@ -81,6 +83,14 @@ def test_each_submission_has_a_row_and_a_report(run: Run, submissions: Path, tmp
     room = json.loads((tmp_path / "grades" / "ben" / "classroom.json").read_text())
     assert (room["version"], room["status"]) == (1, "fail")
     assert "<testsuite" in (tmp_path / "t.xml").read_text()
+
+
+def test_the_columns_of_the_table_stand_under_one_another_whatever_alphabet_a_name_is_in() -> None:
+    """A Korean syllable takes two cells of a terminal; a long cause ends with an ellipsis."""
+    lines = [terminal.graded_line(name, 21, 24, "wrong", "why " * 40) for name in ("anna", "김철수", "이 é")]
+
+    assert {cells(line.partition("21 of")[0]) for line in lines} == {cells(lines[0].partition("21 of")[0])}
+    assert all(line.endswith("…") for line in lines)
 
 
 def test_what_was_graded_is_graded_again_only_where_it_changed(run: Run, submissions: Path) -> None:

@@ -113,6 +113,32 @@ def test_a_chat_of_two_becomes_a_scenario_that_passes(session: Callable[..., Ses
     assert "pass  " in text
 
 
+def test_a_server_that_knows_its_port_itself_has_it_again_when_the_scenario_is_played(
+    session: Callable[..., Session], tmp_path: Path
+) -> None:
+    """Nobody can tell it another port, and it was just recorded at this one."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    (tmp_path / "upper.py").write_text(
+        f"import socket\nlistener = socket.create_server(('', {port}))\n"
+        "while True:\n"
+        "    client, _ = listener.accept()\n"
+        "    while data := client.recv(1024):\n"
+        "        client.sendall(data.upper())\n"
+        "    client.close()\n"
+    )
+    compose = tmp_path / "docker-compose.yml"
+    compose.write_text(f"services:\n  upper:\n    command: python3 upper.py\n    expose: ['{port}']\n")
+    recorded = session("upper", "--once", "--compose", str(compose))
+    with recorded.connect() as alice:
+        alice.sendall(b"hello\n")
+        read(alice, b"HELLO\n")
+
+    status, text = recorded.end(interrupt=False)
+    assert status == 0, text
+    assert "pass  " in text
+
+
 def test_fin_is_passed_on_as_fin_and_rst_as_rst(session: Callable[..., Session]) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     recorded = session(f"127.0.0.1:{listener.getsockname()[1]}", "--contract", "echo")
