@@ -37,6 +37,7 @@ from socklab.steps import Step
 ANSWER_LIMIT = 30.0  # seconds
 KEPT = 1000  # lines of each server's output
 _PACKET = 1 << 20
+_PATH = 107  # bytes of a socket's path, without the null that ends it (unix(7))
 _NOBODY = "nobody"  # stands for the server under test, of which there is none here
 
 
@@ -59,7 +60,12 @@ def place(compose: Path) -> Path:
         raise LabError(f"{folder}: {exc.strerror}") from None
     if owner.st_uid != os.geteuid() or owner.st_mode & 0o077:
         raise LabError(f"{folder}: is not ours alone; remove it, or set XDG_RUNTIME_DIR")
-    return folder / (hashlib.sha256(str(compose.resolve()).encode()).hexdigest()[:16] + ".socket")
+    path = folder / (hashlib.sha256(str(compose.resolve()).encode()).hexdigest()[:16] + ".socket")
+    if (length := len(os.fsencode(path))) > _PATH:
+        raise LabError(
+            f"{path}: {length} bytes, and the kernel takes {_PATH} for a socket; set XDG_RUNTIME_DIR to a shorter path"
+        )
+    return path
 
 
 # ── the side of the commands ──────────────────────────────────────────────────────────────────────────────────────────
