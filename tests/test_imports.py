@@ -24,6 +24,7 @@ PURE = (
     "grammar",
     "language",
     "texts",
+    "endless",
     "steps",
     "reader",
     "scenario",
