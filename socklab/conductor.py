@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from socklab import causes, runs
 from socklab.backends import PROGRAMS, Backend, LabError, Lacking
+from socklab.endless import Endless
 from socklab.judge import JOIN_GRACE, Failed, Judge
 from socklab.layout import Layout
 from socklab.matching import DATAGRAM, STREAM
@@ -129,7 +130,7 @@ class Play:
                 return self.result(Verdict.FAIL, str(exc), await self.failure(exc))
             case Lacking():
                 return self.result(Verdict.SKIP, str(exc))
-            case LabError():
+            case LabError() | Endless():
                 where = f"{self.scenario.path}:{step.line}: " if step else ""
                 return self.result(Verdict.ERROR, f"{where}{await self.rig.diagnosis() or exc}")
             case OSError():

@@ -23,6 +23,10 @@ from typing import IO, Any
 
 KEPT = 20_000
 """Events of a history that are kept in memory: about 1 KB each."""
+MOST = 1 << 30
+"""Bytes that are sent or received in one piece."""
+LONGEST = 1 << 28
+"""Characters of an event as a line; what is longer was written by nobody who plays."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +152,10 @@ Past = History | Sequence[Event]
 def events_of(path: Path) -> Iterator[Event]:
     """A history from disk, as it is read. Raises OSError, or NoHistory with the line that is no event."""
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST), ""), 1):
             try:
+                if len(line) == LONGEST:
+                    raise ValueError(f"is no event: longer than {LONGEST:,} characters")
                 yield Event.from_json(line)
             except ValueError as exc:
                 raise NoHistory(f"{path}:{number}: {exc}") from None
@@ -173,10 +179,12 @@ def to_wire(data: bytes) -> dict[str, str]:
 
 
 def from_wire(data: dict[str, Any]) -> bytes:
-    """The bytes of {"text": …} or {"base64": …}, `repeat` times if it says so."""
+    """The bytes of {"text": …} or {"base64": …}, `repeat` times if it says so. Raises ValueError for more than MOST of them."""
     raw = str(data["text"]).encode() if "text" in data else base64.b64decode(data.get("base64", ""))
-    repeat = data.get("repeat", 1)
-    return raw * int(repeat)
+    repeat = int(data.get("repeat", 1))
+    if len(raw) * repeat > MOST:
+        raise ValueError(f"fewer than {len(raw) * repeat:,} bytes in one piece")
+    return raw * repeat
 
 
 def joined(chunks: Iterable[dict[str, Any]]) -> bytes:

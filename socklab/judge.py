@@ -15,6 +15,7 @@ from typing import Any
 
 from socklab import holdings
 from socklab.dialect import PLAIN, Dialect
+from socklab.endless import Endless
 from socklab.history import Event, Past, joined
 from socklab.matching import DATAGRAM, LINE, Inbox, State, Watch, shown
 from socklab.scenario import Scenario, variant
@@ -65,7 +66,7 @@ class Waiting:
     def settled(self) -> bool:
         """Whether all are met, or one has failed, by what has come so far."""
         self._open = [watch for watch in self._open if watch.advance() is not State.MET]
-        return not self._open or any(watch.state is State.FAILED for watch in self._open)
+        return not self._open or any(watch.state is State.FAILED or watch.endless for watch in self._open)
 
 
 @dataclass
@@ -161,8 +162,10 @@ class Judge:
         return Waiting(step, [(name, Watch(e, self.inboxes[name], self.values)) for name, e in step.expects])
 
     def conclude(self, waiting: Waiting, limit: float) -> None:
-        """The end of an `expect` step. Raises Failed for what was not met within its limit (seconds)."""
+        """The end of an `expect` step. Raises Failed for what was not met within its limit (seconds), and Endless."""
         waiting.settled()
+        for name, watch in waiting.watches:
+            _must_end(name, watch)
         unmet = [(name, watch) for name, watch in waiting.watches if watch.state is not State.MET]
         if unmet:
             raise self._unmet(waiting.step, unmet, limit)
@@ -210,8 +213,9 @@ class Judge:
         return any(at < len(said) and said[at] - joined_ < grace for joined_, at in nexts)
 
     def check_guards(self) -> None:
-        """Raises Failed if something came that `once` or `exactly` forbade."""
+        """Raises Failed if something came that `once` or `exactly` forbade, and Endless."""
         for guard in self._guards:
+            _must_end(guard.client, guard.watch)
             if wrong := guard.watch.violated():
                 raise Failed(
                     f"{guard.client}: {guard.watch.expectation}",
@@ -314,6 +318,13 @@ class Judge:
             if name not in self.clients and inbox.status is not None and name not in self._ends_expected:
                 how = f"by signal {-inbox.status}" if inbox.status < 0 else f"with status {inbox.status}"
                 raise Failed(f"{name} to stay up", f"its process ended {how}")
+
+
+def _must_end(name: str, watch: Watch) -> None:
+    if watch.endless:
+        raise Endless(
+            f"{name}: {watch.expectation}: this regular expression comes to no end with what came; let no repetition stand in another"
+        )
 
 
 def _on_the_wire(event: Event) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from socklab.dialect import Dialect
+from socklab.endless import Endless
 from socklab.history import Event
 from socklab.judge import Failed, Judge, Waiting, step_at
 from socklab.matching import State
@@ -101,7 +102,7 @@ class Lanes:
             if waiting := self._waiting.pop(path, None):
                 try:
                     self._judge.conclude(waiting, 0.0)
-                except Failed:
+                except (Failed, Endless):
                     pass  # the play's own judge says so
         elif event.data["verb"] == "expect":
             self._waiting[path] = self._judge.expect(step_at(self.scenario, path, self._judge.values))

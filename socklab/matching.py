@@ -23,6 +23,7 @@ from functools import cached_property
 from sys import intern
 
 from socklab.dialect import LINES, PLAIN, Dialect
+from socklab.endless import Endless, ended
 from socklab.history import Event, from_wire, joined
 from socklab.steps import UNKILLED, Expectation, Pattern
 from socklab.texts import compile_regex, expand, expand_regex
@@ -255,12 +256,15 @@ class Watch:
         self.inbox = inbox
         self.state = State.WAITING
         self.reason = ""
+        self.endless = False
+        """A regular expression came to no end with what has come: this cannot be told."""
         self.captured: str | None = None
         self.overtaken = False
         """Something came before what stands before it: that may be lost, or only late."""
         self._values = dict(values)
         # All that `exactly` speaks of has one position, whatever was expected. Many clients expect the same.
         texts = [(p.kind, expand_value(p, {**values, "n": "{n}"})) for p in e.patterns]
+        self._regexes = any(p.kind == "regex" for p in e.patterns)
         self._key = "exactly" if e.kind == "exactly" else intern(f"{e.kind}:{e.log}:{texts}")
         self._doubled: str | None = None
         self._looked_at = -1
@@ -299,6 +303,17 @@ class Watch:
     # what is asked
 
     def advance(self) -> State:
+        if self._regexes and not self.endless:
+            try:
+                with ended():
+                    self._look()
+            except Endless:
+                self.endless = True
+        elif not self._regexes:
+            self._look()
+        return self.state
+
+    def _look(self) -> None:
         if self.state is State.WAITING:
             kind = self.expectation.kind
             if self.inbox.framing == STREAM and self._connection != self.inbox.connection:
@@ -330,7 +345,6 @@ class Watch:
             and self._connection == self.inbox.connection
         ):
             self._look_for_more()
-        return self.state
 
     def violated(self) -> str | None:
         """What came too much since the expectation was met, in words. It is asked often, mostly when nothing has come."""

@@ -70,6 +70,8 @@ def _meant(path: Path) -> list[Path]:
             return [candidate]
     if (ours := places.in_library(path)) is not None:
         return find([ours])
+    if os.path.islink(path):
+        raise NoSuchPath(f"{path}: is a link that leads nowhere, to {os.readlink(path)}")
     try:
         there = os.listdir(path.parent)
     except OSError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,10 +161,11 @@ class Source:
             raise ScenarioError(
                 f"is larger than {MAX_FILE >> 10} KiB; a scenario is one file that people read", path
             )
+        raw = raw.removeprefix(BOM_UTF8)
         try:
-            text = raw.decode("utf-8-sig")
+            text = raw.decode()
         except UnicodeDecodeError as exc:
-            before = _BREAK.split(raw[: exc.start].decode("utf-8-sig"))
+            before = _BREAK.split(raw[: exc.start].decode())
             shown = raw[exc.start :].partition(b"\n")[0].decode(errors="replace")
             raise ScenarioError(
                 "is not UTF-8 at this place; save the file as UTF-8",

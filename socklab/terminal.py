@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -54,8 +55,8 @@ def result_lines(result: Result, colour: bool = False, root: Path | None = None)
         if result.folder:
             lines.append(f"      history   socklab show {places.shown(result.folder, root)}")
     elif result.verdict in (Verdict.ERROR, Verdict.SKIP):
-        lines += [f"      {line}" for line in result.reason.splitlines()]
-    return lines + [f"      note: {note}" for note in result.notes]
+        lines += [f"      {safe(line)}" for line in result.reason.splitlines()]
+    return lines + [f"      note: {safe(note)}" for note in result.notes]
 
 
 def failure_lines(result: Result, root: Path | None = None) -> list[str]:
@@ -232,13 +233,13 @@ def transcript(events: Iterable[Event], colour: bool = False) -> Iterator[str]:
         at = f"{(event.t - start) / 1e9:8.3f}  "
         if event.kind == "play":
             where = ", ".join(f"{name} {address}" for name, address in event.data["nodes"].items())
-            yield f"{at}{event.data['service']} on {event.data['backend']}: {where}"
+            yield at + safe(f"{event.data['service']} on {event.data['backend']}: {where}")
         elif event.kind == "step":
             if event.data["phase"] == "begin":
-                yield paint(f"{at}{event.data['line']:>3}: {safe(str(event.data['text']))}", "1", colour)
+                yield paint(at + safe(f"{event.data['line']:>3}: {event.data['text']}"), "1", colour)
         elif text := in_words(event):
             who, what = text
-            yield f"{at}     {who:<18} {what}"
+            yield at + safe(f"     {who:<18} {what}")
 
 
 def story(result: Result, colour: bool, whole: bool) -> Iterator[str]:
@@ -284,8 +285,9 @@ def columns(rows: Iterable[Sequence[str]]) -> Iterator[str]:
 
 
 def error(text: str) -> None:
-    """A message for the user, on stderr."""
-    print(safe_lines(text), file=sys.stderr)
+    """A message for the user, on stderr; where nothing can be written there, the exit code has to do."""
+    with suppress(OSError):
+        print(safe_lines(text), file=sys.stderr)
 
 
 def safe_lines(text: str) -> str:

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -85,7 +85,8 @@ class Guard:
         if self.token:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
             if given and self._is_token(given):
-                answer = RedirectResponse(scope["path"], 303, HEADERS)
+                here = "/" + scope["path"].lstrip("/")  # "//name" would be another machine
+                answer = RedirectResponse(here, 303, HEADERS)
                 # Not "strict": who follows the printed link from another page (a terminal in a browser) would not get in.
                 answer.set_cookie(COOKIE, self.token, httponly=True, samesite="lax")
                 await answer(scope, receive, send)
@@ -102,10 +103,11 @@ class Guard:
 
     def _refused(self, method: str, headers: Mapping[str, str]) -> str:
         host = headers.get("host", "")
-        if self.hosts and (urlsplit(f"//{host}").hostname or "") not in self.hosts:
+        called = _split(f"//{host}")
+        if self.hosts and (called is None or called.hostname not in self.hosts):
             return f"This server is not called {host[:80]!r}."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
+        if origin is not None and ((asker := _split(origin)) is None or asker.netloc != host):
             return "Requests from other sites are refused."
         if headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and not (
             method == "GET"
@@ -113,6 +115,14 @@ class Guard:
         ):
             return "Requests from other sites are refused."
         return ""
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of an address; None where it is none."""
+    try:
+        return urlsplit(url)
+    except ValueError:
+        return None
 
 
 class Stream(Response):
@@ -342,10 +352,13 @@ class Pages:
     async def _body(self, request: Request) -> dict[str, Any]:
         """What a request says."""
         data = bytearray()
-        async for chunk in request.stream():
-            data += chunk
-            if len(data) > MAX_FILE:
-                raise _Wrong(413, f"more than {MAX_FILE >> 10} KiB")
+        try:
+            async for chunk in request.stream():
+                data += chunk
+                if len(data) > MAX_FILE:
+                    raise _Wrong(413, f"more than {MAX_FILE >> 10} KiB")
+        except ClientDisconnect:
+            raise _Wrong(400, "the rest of the request did not come") from None
         try:
             asked = json.loads(data)
         except (ValueError, RecursionError):

@@ -26,6 +26,7 @@ PURE = (
     "grammar",
     "language",
     "texts",
+    "endless",
     "steps",
     "reader",
     "scenario",

@@ -7,6 +7,7 @@ raised, and told in one place: `main`.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import shlex
 import sys
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 
 PLATFORMS = ("github-classroom", "gitlab", "gradescope", "devcontainer")
 SHELLS = ("bash", "zsh", "fish")
+_WAYS_OUT = {
+    errno.ENOSPC: "; make room where the output goes, and under $TMPDIR",
+    errno.EMFILE: "; allow more descriptors with ulimit -n, or play less at once with --jobs",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -205,26 +210,58 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] and words[0] in judging.COMMANDS and "--" in words:
         at = words.index("--")
         words, program = words[:at], words[at + 1 :]
+    _open_standard_streams()
     try:
-        parser = _parser()
-        if "_ARGCOMPLETE" in os.environ:
-            from socklab import completion
-
-            completion.answer(parser)
-        arguments = parser.parse_args(words)
-        arguments.program = tuple(program)
-        status = int(arguments.run(arguments))
-        sys.stdout.flush()
-        return status
+        try:
+            return _ordered(words, program)
+        finally:
+            sys.stdout.flush()  # what cannot be written is told here, not by the interpreter as it ends
     except KeyboardInterrupt:
         print("\ninterrupted; everything that was started has been ended", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone (`socklab play | head`); there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN
+    except OSError as exc:
+        return _broken_by(exc)
     except Exception as exc:
         return told(exc)
+
+
+def _broken_by(exc: OSError) -> int:
+    """Say what the system refused: a full disk behind `>`, say. Of a broken pipe there is nobody to tell: whoever read our output has
+    gone (`socklab play | head`)."""
+    from socklab import terminal
+
+    if not isinstance(exc, BrokenPipeError):
+        where = f"{exc.filename}: " if exc.filename else "could not go on: "
+        terminal.error(f"{where}{exc.strerror or exc}{_WAYS_OUT.get(exc.errno or 0, '')}")
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # nor shall the interpreter try it again
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return BROKEN
+
+
+def _open_standard_streams() -> None:
+    """What the caller has closed (`>&-`) leads nowhere; else the next file or socket to be opened would be our standard output."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+
+
+def _ordered(words: Sequence[str], program: Sequence[str]) -> int:
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from socklab import completion
+
+        completion.answer(parser)
+    arguments = parser.parse_args(words)
+    arguments.program = tuple(program)
+    return int(arguments.run(arguments))
 
 
 def _play(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -132,13 +133,10 @@ def _show(arguments: argparse.Namespace) -> int:
     """Tell a recorded run again, from its history.jsonl alone: as a story, a page, a picture."""
     from socklab import history, terminal
 
-    folder = arguments.folder
+    folder: Path | None = arguments.folder or _newest(Path("runs"))
     if folder is None:
-        runs = sorted(Path("runs").glob("*/history.jsonl"), key=lambda p: p.stat().st_mtime)
-        if not runs:
-            raise Usage("no run under runs/; play something first, or name a folder")
-        folder = runs[-1].parent
-    path = folder / "history.jsonl" if folder.is_dir() else folder
+        raise Usage("no run under runs/; play something first, or name a folder")
+    path = folder / "history.jsonl" if os.path.isdir(folder) else folder
     try:
         events = history.events_of(path)
         if any((arguments.html, arguments.svg, arguments.png, arguments.mermaid)):
@@ -149,13 +147,19 @@ def _show(arguments: argparse.Namespace) -> int:
             terminal.tell(terminal.transcript(events, terminal.coloured(sys.stdout)))
     except history.NoHistory as exc:
         raise Usage(f"{exc}; is this a history.jsonl that socklab wrote?") from None
-    except BrokenPipeError:
-        raise  # of our output
     except OSError as exc:
+        if exc.filename is None:
+            raise  # of our output
         raise Usage(f"{path}: {exc.strerror}; a run is a folder with a history.jsonl in it") from None
     except (KeyError, TypeError, AttributeError, ValueError) as exc:
         raise Usage(f"{path}: an event lacks {exc}; was it written by another version of socklab?") from None
     return OK
+
+
+def _newest(runs: Path) -> Path | None:
+    """The folder of the run that was written last."""
+    histories = [path for path in runs.glob("*/history.jsonl") if os.path.isfile(path)]
+    return max(histories, key=os.path.getmtime).parent if histories else None
 
 
 def _draw(arguments: argparse.Namespace, events: Iterable[Event]) -> int:
@@ -216,7 +220,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> int:
     import asyncio
-    import os
+    import errno
     import secrets
     import signal
 
@@ -258,6 +262,24 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
         f"[{arguments.listen}]" if ":" in arguments.listen else arguments.listen
     )
     print(f"http://{name}:{listener.getsockname()[1]}/{'?token=' + token if token else ''}", flush=True)
+
+    said = False
+
+    def trouble(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """asyncio tells of each connection that it cannot take, thousands of times a second; and it listens again a second later,
+        also where the listening socket has been closed meanwhile (ValueError)."""
+        nonlocal said
+        exc = context.get("exception")
+        if isinstance(exc, OSError) and exc.errno in (errno.EMFILE, errno.ENFILE):
+            if not said:
+                terminal.error(
+                    "too many connections at once: who comes now waits; allow more descriptors with ulimit -n"
+                )
+            said = True
+        elif not (said and isinstance(exc, ValueError)):
+            loop.default_exception_handler(context)
+
+    asyncio.get_running_loop().set_exception_handler(trouble)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -92,6 +92,18 @@ def test_bytes_survive_the_way_through_json(data: bytes, repeat: int) -> None:
     assert joined([on_the_wire, {"text": "x"}]) == data + b"x"
 
 
+def test_bytes_that_nobody_sent_in_one_piece_are_refused() -> None:
+    """A history may come from somebody else: no line of it takes all memory."""
+    with pytest.raises(ValueError, match="bytes in one piece"):
+        from_wire({"text": "x", "repeat": 10**15})
+
+
+def test_a_line_without_end_is_no_event() -> None:
+    """It is not read any further than an event could be long."""
+    with pytest.raises(ValueError, match="/dev/zero:1: is no event: longer than"):
+        read(Path("/dev/zero"))
+
+
 KEYS = st.text(max_size=5).filter(lambda key: key not in ("t", "kind", "node"))
 VALUES = (
     st.none()

@@ -219,6 +219,15 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
     assert caught.value.mark == Mark(1, 4)
 
 
+def test_behind_a_byte_order_mark_what_is_not_utf8_is_found_in_its_place(tmp_path: Path) -> None:
+    file = tmp_path / "bom.yaml"
+    for text, mark in ((b"a: \xff", Mark(1, 4)), (b"\xc3", Mark(1, 1))):
+        file.write_bytes(b"\xef\xbb\xbf" + text)
+        with pytest.raises(ScenarioError, match="is not UTF-8") as caught:
+            Source.read(file)
+        assert caught.value.mark == mark
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """No file, a folder, no right to read: each one line with the file's name."""
     for path, said in [(tmp_path / "none.yaml", "No such file"), (tmp_path, "Is a directory")]:

@@ -296,6 +296,100 @@ def test_a_recorded_run_is_told_again(folder: Folder) -> None:
     assert shown.stdout.splitlines() == played.splitlines()[: len(shown.stdout.splitlines())]
 
 
+def test_a_recorded_run_drives_no_terminal(folder: Folder) -> None:
+    """Whoever wrote it: names, addresses and faults come as text."""
+    folder.run("play", "--on", "process", "-q", "echo.scenario.yaml")
+    (run,) = (folder.path / "runs").iterdir()
+    history = run / "history.jsonl"
+    history.write_text(history.read_text().replace("alice", "\\u001b[2Jalice"))
+
+    shown = folder.run("show")
+
+    assert shown.returncode == 0
+    assert "\\x1b[2Jalice" in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
+def test_the_newest_run_is_found_beside_what_is_none(folder: Folder) -> None:
+    folder.run("play", "--on", "process", "-q", "echo.scenario.yaml")
+    (folder.path / "runs" / "cleaned-up").mkdir()
+    (folder.path / "runs" / "cleaned-up" / "history.jsonl").symlink_to("nowhere")
+
+    assert folder.run("show").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("a" * 300, "File name too long; a run is a folder with a history.jsonl in it"),
+        ("broken", "broken: No such file or directory; a run is a folder with a history.jsonl in it"),
+    ],
+)
+def test_a_path_that_leads_to_no_run_is_said_so(folder: Folder, path: str, said: str) -> None:
+    (folder.path / "broken").symlink_to("nowhere")
+
+    done = folder.run("show", path)
+
+    assert done.returncode == 2
+    assert done.stderr.strip().endswith(said)
+
+
+def test_a_link_that_leads_nowhere_is_said_so(folder: Folder) -> None:
+    (folder.path / "mine.scenario.yaml").symlink_to("yours.scenario.yaml")
+
+    done = folder.run("play", "mine.scenario.yaml")
+
+    assert done.returncode == 2
+    assert done.stderr == "mine.scenario.yaml: is a link that leads nowhere, to yours.scenario.yaml\n"
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_changes_nothing(folder: Folder, streams: str) -> None:
+    """Neither what comes of a play nor where its sockets and files are."""
+    command = f"{sys.executable} -m socklab play --on process echo.scenario.yaml {streams}"
+    done = subprocess.run(["sh", "-c", command], cwd=folder.path, capture_output=True, text=True, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    (run,) = (folder.path / "runs").iterdir()
+    assert json.loads((run / "history.jsonl").read_text().splitlines()[-1])["verdict"] == "pass"
+
+
+@pytest.mark.parametrize("words", ["play --on process --no-runs echo.scenario.yaml", "schema", "show"])
+def test_output_for_which_there_is_no_room_is_said_so(folder: Folder, words: str) -> None:
+    """In one line, with exit code 3; a message that cannot be written either leaves the exit code."""
+    folder.run("play", "--on", "process", "-q", "echo.scenario.yaml")
+    for streams, said in ((">/dev/full", "No space left on device"), (">/dev/full 2>/dev/full", "")):
+        command = f"{sys.executable} -m socklab {words} {streams}"
+        done = subprocess.run(
+            ["sh", "-c", command], cwd=folder.path, capture_output=True, text=True, timeout=60
+        )
+
+        assert done.returncode == 3
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == bool(said)
+
+
+def test_whoever_reads_no_further_is_told_nothing(folder: Folder) -> None:
+    """`socklab play | head -1`: the play is ended in order, and nothing is left."""
+    command = f"{sys.executable} -m socklab schema | head -1; {sys.executable} -m socklab play --on process -v echo.scenario.yaml | true"
+    done = subprocess.run(["sh", "-c", command], cwd=folder.path, capture_output=True, text=True, timeout=60)
+
+    assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_a_regular_expression_without_end_is_said_so(folder: Folder) -> None:
+    """`(a+)+` tries 2^40 ways to read a line of forty a and something else. The server is not blamed, and the play ends."""
+    folder.scenario(
+        SCENARIO.replace("hello}\n    within", "'/^(a+)+$/'}\n    within").replace("hello", "a" * 40 + "!")
+    )
+
+    done = folder.run("play", "--on", "process", "-q", "echo.scenario.yaml")
+
+    assert done.returncode == 3
+    assert "echo.scenario.yaml:7: alice: /^(a+)+$/: this regular expression comes to no end" in done.stdout
+
+
 def test_the_schema_beside_the_scenarios_is_the_current_one() -> None:
     """scenario.schema.json is what `socklab schema` prints; `make schema` writes it anew."""
     printed = subprocess.run(

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
+import resource
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,6 +46,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         ({"Host": "127.0.0.1.evil.example"}, 403),
         ({"Origin": "http://evil.example"}, 403),
         ({"Origin": "null"}, 403),
+        ({"Host": "["}, 403),
+        ({"Origin": "http://["}, 403),
         ({"Sec_Fetch_Site": "cross-site"}, 403),
         ({"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "cors"}, 403),
     ],
@@ -66,6 +71,30 @@ def test_what_is_asked_wrongly_is_answered_in_a_line(server: Server) -> None:
         status, text = server.ask("GET", path)
         assert status == 404
         assert "Traceback" not in text
+
+
+def test_who_breaks_off_a_request_is_not_complained_of(server: Server) -> None:
+    """What the server prints is looked at when it ends."""
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(b"POST /plays HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{")
+    assert server.ask("GET", "/scenarios")[0] == 200
+
+
+def test_more_connections_than_descriptors_are_told_of_once(tmp_path: Path) -> None:
+    """And when they have gone, the page is there as before."""
+    server = Server(tmp_path)
+    resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (60, 60))
+    crowd = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(100)]
+    while not server.complaints.read_text():
+        time.sleep(0.01)
+    for client in crowd:
+        client.close()
+
+    assert server.ask("GET", "/scenarios")[0] == 200
+    (said,) = server.complaints.read_text().splitlines()
+    assert said.startswith("too many connections at once")
+    server.complaints.write_text("")
+    server.close()
 
 
 def test_all_viewers_see_the_same_and_one_that_comes_again_misses_nothing(server: Server) -> None:
@@ -139,6 +168,10 @@ def test_a_token_is_asked_for_where_others_can_reach_it(tmp_path: Path) -> None:
         assert server.ask("GET", "/scenarios")[0] == 401
         assert server.ask("GET", "/scenarios?token=wrong")[0] == 401
         assert server.ask("GET", f"/?token={token}")[0] == 303
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        connection.request("GET", f"//evil.example/?token={token}")
+        assert connection.getresponse().getheader("location") == "/evil.example/", "nobody is sent elsewhere"
+        connection.close()
         assert server.ask("GET", "/scenarios", Cookie=f"socklab-token={token}")[0] == 200
         assert server.ask("GET", "/scenarios", Cookie="socklab-token=wrong")[0] == 401
     finally:
