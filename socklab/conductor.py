@@ -34,7 +34,7 @@ from socklab.capture import Capture
 from socklab.diagram import drawn
 from socklab.dialect import CHUNKS, PLAIN
 from socklab.history import Event, History, to_wire
-from socklab.judge import ASSERTING, JOIN_GRACE, Failed, Judge
+from socklab.judge import ASSERTING, JOIN_GRACE, LIMIT, Failed, Judge, Limit
 from socklab.language import FAULT_VERBS, LINK_VERBS
 from socklab.links import Change, Links
 from socklab.load import Crowd, percentiles, speech_of, wrong
@@ -48,7 +48,6 @@ from socklab.verdict import Failure, Result, Verdict, server_log
 FLOOD = 8 << 20  # bytes, and eight times what was said to each client: a guest that sends more is ended
 FEW = 4  # clients of whom the server's kernel is asked when they got too little
 TELLING = 10_000  # events before a failure among which its cause is looked for; rules hold all that was said against all that came
-LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
 ETHERNET_SEGMENT = (
     1448  # bytes; loopback's own 64 KiB do not fit into the small buffer of a client that stalls
@@ -759,14 +758,14 @@ class Play:
 
     async def _do(self, step: Step, path: str) -> Undo | None:
         """Do a step; what undoes it, where it is one that can be undone."""
-        limit = min(step.within or LIMIT, self.options.longest or DAY) * self.patience
+        limit = self._limit(step, LIMIT)
         match step.verb:
             case "connect":
                 # One after another, so that an iterative server takes the first one first; then all must be accepted.
                 reached = []
                 for name, options in step.connects:
                     if self.clients[name].of:
-                        await self._gather(self.clients[name], options, max(limit, GATHERED * self.patience))
+                        await self._gather(self.clients[name], options, self._gathering(limit))
                         continue
                     pair = await self._connect(self.clients[name], options, limit)
                     reached.append(pair)
@@ -781,13 +780,13 @@ class Play:
             case "expect":
                 await self._expect(step, limit)
             case "load":
-                begun = min(step.within or BEGUN, self.options.longest or DAY) * self.patience
-                await _all(self._load(self.clients[name], load, begun) for name, load in step.loads)
+                begun = self._limit(step, BEGUN)
+                await _all(self._load(self.clients[name], load, begun.waited) for name, load in step.loads)
                 self.judge.conclude_load(step)
             case "sockets":
                 await self._sockets(step, limit)
             case "steady":
-                await self._steady(step, limit)
+                await self._steady(step, limit.waited)
             case "quiet":
                 await _all(self._quiet(name, window, step) for name, window in step.windows)
             case "half-close" | "close" | "abort" | "stall" | "read" | "set":
@@ -823,7 +822,11 @@ class Play:
             case "repeat":
                 for round_number in range(1, step.times + 1):
                     self.judge.values["round"] = str(round_number)
-                    await self._steps(step.steps, f"{path}.{round_number}.")
+                    try:
+                        await self._steps(step.steps, f"{path}.{round_number}.")
+                    except Failed as exc:
+                        exc.rounds.insert(0, f"round {round_number} of {step.times}")
+                        raise
             case "wait":
                 await asyncio.sleep(step.seconds)
             case "note":
@@ -832,6 +835,19 @@ class Play:
                 raise LabError(f"the verb {step.verb} is not played yet")
 
         return None
+
+    def _limit(self, step: Step, usual: float) -> Limit:
+        """How long a step may take; `usual`: in seconds, where it does not say."""
+        asked = step.within or usual
+        return Limit(asked, min(asked, self.options.longest or DAY) * self.patience)
+
+    def _ending_limit(self, step: Step) -> float:
+        """Seconds that a server has from SIGTERM to SIGKILL, even where a play is impatient: what it does then is its own."""
+        return (STOP_LIMIT if step.within is None else step.within) * self.patience
+
+    def _gathering(self, limit: Limit) -> Limit:
+        """The same for a crowd to connect."""
+        return Limit(max(limit.asked, GATHERED), max(limit.waited, GATHERED * self.patience))
 
     def _later(self, seconds: float, undo: Undo) -> None:
         """Undo a fault after so long, whatever is done meanwhile."""
@@ -846,7 +862,7 @@ class Play:
     # connect
 
     async def _connect(
-        self, client: _Client, options: ConnectOptions, limit: float
+        self, client: _Client, options: ConnectOptions, limit: Limit
     ) -> tuple[_Client, Server] | None:
         """The client and the server that has yet to accept it; None where there is nothing to accept."""
         name = client.name
@@ -861,7 +877,7 @@ class Play:
         if client.open:
             await self._ask(client, "close")
         server = self.servers[options.to or "server"]
-        reply = await self._open(client, server, options, limit)
+        reply = await self._open(client, server, options, limit.waited)
         if options.fails:
             if reply["ok"]:
                 raise Failed(
@@ -875,8 +891,9 @@ class Play:
                 )
             return None
         if not reply["ok"]:
+            late = f", {limit}" if reply["error"] == "timed out" else ""
             raise Failed(
-                f"{name}: a connection to {server.name}",
+                f"{name}: a connection to {server.name}{late}",
                 f"{name}: {reply['error']} ({reply.get('message', '')})",
                 [name],
             )
@@ -976,17 +993,17 @@ class Play:
 
     # send
 
-    async def _send(self, client: _Client, payloads: Sequence[Payload], limit: float) -> None:
+    async def _send(self, client: _Client, payloads: Sequence[Payload], limit: Limit) -> None:
         for payload in payloads:
             if payload.text == "quit" and self.dialect.quit is None and self.framing == LINE:
                 self._record("half-closed", client.name)  # where there is no word for it, a client leaves so
                 await self._ask(client, "shutdown")
                 continue
             chunks = self._chunks(payload)
-            arguments: dict[str, Any] = {"client": client.name, "chunks": chunks, "limit": limit}
+            arguments: dict[str, Any] = {"client": client.name, "chunks": chunks, "limit": limit.waited}
             if payload.pause:
                 arguments["pause"] = payload.pause
-                arguments["limit"] = limit + payload.pause * len(chunks)
+                arguments["limit"] = limit.waited + payload.pause * len(chunks)
             target = payload.to or "server"
             if self.services[target].protocol == "udp":
                 server = self.servers[target]
@@ -1015,7 +1032,7 @@ class Play:
             )
             if reply["error"] == "timed out":
                 raise Failed(
-                    f"{client.name}: the server to take {size} bytes within {limit:g}s",
+                    f"{client.name}: the server to take {size} bytes {limit}",
                     f"{client.name}: it took {reply.get('sent', 0)}",
                     [client.name],
                 )
@@ -1049,9 +1066,9 @@ class Play:
 
     # expect
 
-    async def _expect(self, step: Step, limit: float) -> None:
+    async def _expect(self, step: Step, limit: Limit) -> None:
         waiting = self.judge.expect(step)
-        if not await self._until(waiting.settled, limit):
+        if not await self._until(waiting.settled, limit.waited):
             # What lies in the clients' kernels by now was in time; on a busy machine the agent may not have read it yet.
             await self._sync([name for name, _ in waiting.watches if name in self.clients])
             if self.capture is not None and any(name == "wire" for name, _ in waiting.watches):
@@ -1080,9 +1097,9 @@ class Play:
         await self._sync([name])
         self.judge.conclude_quiet(name, window, step)
 
-    async def _sockets(self, step: Step, limit: float) -> None:
+    async def _sockets(self, step: Step, limit: Limit) -> None:
         """Ask the kernels again and again, for they tell nobody when a state changes."""
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + limit.waited
         pause = 0.001
         seen: dict[tuple[str, str], Any] = {}
         while True:
@@ -1126,18 +1143,19 @@ class Play:
 
     # crowds
 
-    async def _gather(self, client: _Client, options: ConnectOptions, limit: float) -> None:
+    async def _gather(self, client: _Client, options: ConnectOptions, limit: Limit) -> None:
         """Connect a crowd; done when the server has accepted all of it."""
         server = self.servers[options.to or "server"]
         six = self._six(options)
         to = [self._address(client, server, six), options.port or server.port]
         greeting = speech_of(server.service.contract)(0).greeting(0)
-        connected, why = await Crowd(client.agent, client.name).gather(server, to, client.of, greeting, limit)
+        crowd = Crowd(client.agent, client.name)
+        connected, why = await crowd.gather(server, to, client.of, greeting, limit.waited)
         self._record("crowd", client.name, connected=connected, of=client.of, remote=to)
         client.open = True
         if why:
             raise Failed(
-                f"{client.name}: {client.of:,} connections to {server.name}, within {limit:g}s",
+                f"{client.name}: {client.of:,} connections to {server.name}, {limit}",
                 f"{client.name}: {connected:,} connected; {why}",
                 [client.name],
             )
@@ -1320,9 +1338,10 @@ class Play:
         where = f"{self.scenario.path}:{step.line if step else self.scenario.steps[-1].line}"
         concerned = [c for c in exc.clients if c in self.clients and not self.clients[c].of]
         cause = causes.likely(self.history.ends(TELLING), concerned, self.framing, self.dialect, step)
+        in_round = f"  (in {', '.join(exc.rounds)})" if exc.rounds else ""
         return Failure(
             where,
-            step.text if step else "end of the scenario",
+            (step.text if step else "end of the scenario") + in_round,
             exc.expected,
             exc.got,
             server_log(e for e in self.history if e.node in self.servers),

@@ -27,6 +27,21 @@ ASSERTING = {"expect", "quiet", "sockets", "steady", "wait", "note"}
 """Verbs that do nothing to the lab; `quiet` counts from the beginning of the last step that did something."""
 
 
+LIMIT = 2.0  # seconds a step may take unless it says `within:`
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a step may take, in seconds: what the scenario asks for, and what is waited in this play."""
+
+    asked: float
+    waited: float
+
+    def __str__(self) -> str:
+        waited = "" if self.waited == self.asked else f" (waited {self.waited:g}s)"
+        return f"within {self.asked:g}s{waited}"
+
+
 class Failed(Exception):
     """The server is wrong: what was expected, what came, whom it concerns, and at which step."""
 
@@ -45,6 +60,8 @@ class Failed(Exception):
         self.step = step
         self.raced = raced
         """It could be a race that a right server may lose: play it again with a longer gap."""
+        self.rounds: list[str] = []
+        """Of each repeat: in which it happened, the outermost first: `round 3 of 10`."""
 
 
 @dataclass
@@ -156,12 +173,12 @@ class Judge:
         """Begin to wait for what a step expects."""
         return Waiting(step, [(name, Watch(e, self.inboxes[name], self.values)) for name, e in step.expects])
 
-    def conclude(self, waiting: Waiting, limit: float) -> None:
-        """The end of an `expect` step. Raises Failed for what was not met within its limit (seconds)."""
+    def conclude(self, waiting: Waiting, limit: Limit | None = None) -> None:
+        """The end of an `expect` step. Raises Failed for what was not met within its limit."""
         waiting.settled()
         unmet = [(name, watch) for name, watch in waiting.watches if watch.state is not State.MET]
         if unmet:
-            raise self._unmet(waiting.step, unmet, limit)
+            raise self._unmet(waiting.step, unmet, limit or _asked(waiting.step))
         for name, watch in waiting.watches:
             if watch.expectation.once or watch.expectation.kind in ("exactly", "sent"):
                 self._guards.append(_Guard(watch, name, waiting.step))
@@ -171,18 +188,18 @@ class Judge:
                 self.values[waiting.step.capture] = watch.captured
         self.check_guards()
 
-    def _unmet(self, step: Step, unmet: list[tuple[str, Watch]], limit: float) -> Failed:
+    def _unmet(self, step: Step, unmet: list[tuple[str, Watch]], limit: Limit) -> Failed:
         told = unmet[:4]
         more = f" (and {len(unmet) - 4} more)" if len(unmet) > 4 else ""
         waited = any(watch.state is State.WAITING for _, watch in unmet)
-        expected = "; ".join(f"{name}: {watch.expectation}" for name, watch in told) + more
+        expected = "; ".join(f"{name}: {watch.told}" for name, watch in told) + more
         reasons = "; ".join(
             text for _, watch in told if (text := watch.reason or (watch.missing() if watch.several else ""))
         )
         came = "; ".join(self._came(name) for name, _ in told)
         names = [name for name, _ in unmet]
         return Failed(
-            expected + (f", within {limit:g}s" if waited else ""),
+            expected + (f", {limit}" if waited else ""),
             came + (f" ({reasons})" if reasons else ""),
             names,
             step,
@@ -209,7 +226,7 @@ class Judge:
         for guard in self._guards:
             if wrong := guard.watch.violated():
                 raise Failed(
-                    f"{guard.client}: {guard.watch.expectation}",
+                    f"{guard.client}: {guard.watch.told}",
                     f"{guard.client}: {wrong}",
                     [guard.client],
                     guard.step,
@@ -252,7 +269,7 @@ class Judge:
             if not fits(wanted, self._tables.get((who, peer), {"state": GONE}))
         ]
 
-    def conclude_sockets(self, step: Step, limit: float) -> None:
+    def conclude_sockets(self, step: Step, limit: Limit | None = None) -> None:
         """Raises Failed with what the kernel said instead."""
         if unlike := self.unlike(step):
             expected = "; ".join(
@@ -261,7 +278,7 @@ class Judge:
             got = "; ".join(
                 f"{who}: {told(self._tables.get((who, peer), {'state': GONE}))}" for who, peer, _ in unlike
             )
-            raise Failed(f"{expected}, within {limit:g}s", got, [who for who, _, _ in unlike], step)
+            raise Failed(f"{expected}, {limit or _asked(step)}", got, [who for who, _, _ in unlike], step)
 
     # load
 
@@ -311,6 +328,11 @@ class Judge:
                 raise Failed(f"{name} to stay up", f"its process ended {how}")
 
 
+def _asked(step: Step) -> Limit:
+    asked = step.within or LIMIT
+    return Limit(asked, asked)
+
+
 def _on_the_wire(event: Event) -> str:
     return f"{event.data['from']}→{event.data['to']} {' '.join(event.data['words'])}"
 
@@ -356,9 +378,9 @@ def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[st
         if phase == "begin":
             waiting[path] = judge.expect(step)
         else:
-            judge.conclude(waiting.pop(path), step.within or 0.0)
+            judge.conclude(waiting.pop(path))
     elif step.verb == "sockets" and phase != "begin":
-        judge.conclude_sockets(step, step.within or 0.0)
+        judge.conclude_sockets(step)
     elif step.verb == "load" and phase != "begin":
         judge.conclude_load(step)
     elif step.verb == "steady" and phase != "begin":
