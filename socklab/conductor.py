@@ -796,16 +796,13 @@ class Play:
             case "kill":
                 await _all(self.servers[name].kill() for name in step.names)
             case "stop":
-                stop_limit = (
-                    step.within * self.patience if step.within is not None else STOP_LIMIT * self.patience
-                )
-                await _all(self.servers[name].stop(stop_limit) for name in step.names)
+                await _all(self.servers[name].stop(self._ending_limit(step)) for name in step.names)
             case "pause" | "continue":
                 await _all(self.servers[name].freeze(step.verb == "pause", self.limit) for name in step.names)
                 if step.verb == "pause":
                     return lambda: _all(self.servers[name].freeze(False, self.limit) for name in step.names)
             case "restart":
-                await _all(self.servers[name].restart(STOP_LIMIT * self.patience) for name in step.names)
+                await _all(self.servers[name].restart(self._ending_limit(step)) for name in step.names)
             case "partition" | "isolate" | "cut":
                 return await self._fault(step, faults.CUT)
             case verb if verb in FAULT_VERBS:

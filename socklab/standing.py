@@ -28,7 +28,7 @@ from socklab import faults, player, topology
 from socklab.backends import Lab, LabError, Lacking, Network, Node
 from socklab.links import Links
 from socklab.scenario import Step, plays
-from socklab.servers import NotReady, Server
+from socklab.servers import STOP_LIMIT, NotReady, Server
 from socklab.source import ScenarioError, Source
 
 ANSWER_LIMIT = 30.0  # seconds
@@ -320,7 +320,7 @@ class Standing:
             raise Wrong(f'no server "{name}" here; there are {", ".join(self.servers)}')
         self.troubles.pop(name, None)
         try:
-            await self.servers[name].restart(2.0)
+            await self.servers[name].restart(STOP_LIMIT)
         except NotReady as exc:
             raise LabError(str(exc)) from None
         self.troubles.pop(name, None)
