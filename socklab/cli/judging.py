@@ -378,14 +378,14 @@ async def _explored(arguments: argparse.Namespace) -> int:
     words = f"{arguments.contract} --seed {arguments.seed} --on {backend.name} -- {' '.join(order.command)}"
     tty = sys.stderr.isatty()
 
-    def played(number: int, failed: int) -> None:
+    def tell(text: str) -> None:
         if tty:
-            print(f"\r{number} histories, {failed} failed ", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{text} ", end="", file=sys.stderr, flush=True)
 
     try:
         explorer = explore.Explorer(order, backend, options_of(arguments), arguments.seed, words)
         done = await explorer.explore(
-            arguments.histories, arguments.seconds, arguments.jobs, arguments.more, played
+            arguments.histories, arguments.seconds, arguments.jobs, arguments.more, tell
         )
     finally:
         await backend.close()
