@@ -1310,13 +1310,25 @@ class Play:
         elif self.framing == STREAM:
             # What is wrong from its first byte on is better told with what comes behind it.
             await self._until(lambda: False, 0.1 * self.patience)
-        await self._unread(exc.clients)
+        if refused := exc.step is not None and exc.step.verb == "connect":
+            await self._unaccepted(exc.step)
+        else:
+            await self._unread(exc.clients)
         await self._hear_packets()
-        refused = exc.step is not None and exc.step.verb == "connect"
         if refused or any(self.judge.inboxes[name].ended for name in exc.clients):
             moment = (1.0 if refused else 0.4) * self.patience
             await self._until(lambda: any(not server.running for server in self.servers.values()), moment)
             await asyncio.sleep(0)  # an end is recorded one turn of the loop after it is known
+
+    async def _unaccepted(self, step: Step) -> None:
+        """Of a connect that failed, how many wait before it: the kernel drops who finds the accept queue full (listen(2))."""
+        for name in dict.fromkeys(options.to or "server" for _, options in step.connects):
+            server = self.servers[name]
+            if server.service.protocol != "tcp" or not self.lab.reachable(server.node):
+                continue
+            with contextlib.suppress(LabError, OSError):  # it is only to explain
+                if rows := await server.listening():
+                    self._record("sockets", name, peer="listen", **as_seen(rows))
 
     async def _unread(self, clients: Sequence[str]) -> None:
         """Of a few clients, what the server has not read: that tells one that does not read from one that reads and does not send."""

@@ -113,6 +113,46 @@ def _under_a_fault(story: Story) -> str:
     return ""
 
 
+def _does_not_run(story: Story) -> str:
+    """The scenario itself has stopped the server, or ended it: whoever waits for an answer waits in vain."""
+    if not story.clients or (story.step is not None and story.step.verb == "quiet"):
+        return ""
+    ends = {"eof", "reset"} & {e.kind for _, e in story.step.expects} if story.step is not None else set()
+    fates: dict[str, Event] = {
+        e.node: e for e in story.events if e.kind in ("spawned", "exited", "signalled")
+    }
+    for name, last in fates.items():
+        if any(e.t > last.t for client in story.clients for e in story.of(client) if e.kind == "received"):
+            continue
+        if last.data.get("signal") == "SIGSTOP":
+            return f"{_called(name)} is paused, and its process does nothing until it may go on; `continue: {name}` first?"
+        if last.kind == "exited" and last.data.get("expected") and not ends:
+            return f"{_called(name)} does not run: the scenario has ended it; `restart: {name}` first?"
+    return ""
+
+
+def _called(name: str) -> str:
+    return "the server" if name == "server" else name
+
+
+def _queue_is_full(story: Story) -> str:
+    """A SYN that finds the accept queue full is dropped; to its client the network is silent."""
+    for client in story.clients:
+        last = next((e for e in reversed(story.of(client)) if e.kind in ("connected", "refused")), None)
+        if last is None or last.kind != "refused" or last.data["error"] != "timed out":
+            continue
+        for event in reversed(story.events):
+            if event.kind == "sockets" and event.data["peer"] == "listen" and event.t >= last.t:
+                waiting, backlog = event.data.get("accept-queue", 0), event.data.get("backlog", 0)
+                if waiting > backlog:
+                    room = f", the backlog of listen() is {backlog}" if backlog else ""
+                    return (
+                        f"the accept queue of {_called(event.node)} is full: {waiting} connections wait for accept(){room}, and the kernel drops "
+                        f"the SYN of {client} and of all who come now: call accept() again at once, whatever the clients do, or give listen() more"
+                    )
+    return ""
+
+
 def _not_accepted(story: Story) -> str:
     for client in story.clients:
         mine = story.of(client)
@@ -232,6 +272,15 @@ def blocked_by_another(story: Story) -> str:
     return ""
 
 
-FIRST: tuple[Rule, ...] = (_took_too_much, _died, _a_thread_died, _under_a_fault, _leaks, _not_accepted)
+FIRST: tuple[Rule, ...] = (
+    _took_too_much,
+    _died,
+    _a_thread_died,
+    _does_not_run,
+    _under_a_fault,
+    _leaks,
+    _queue_is_full,
+    _not_accepted,
+)
 
 LAST: tuple[Rule, ...] = (_was_reset,)
