@@ -283,7 +283,8 @@ async def check(
         report.items.append(done)
         if on_item is not None:
             on_item(done)
-    report.notes += proposals.proposed([r for each in files for r in each.results], order.guest.dialect)
+    counted = [result for each in files if not each.advice for result in each.results]
+    report.notes += proposals.proposed(counted, order.guest.dialect)
     report.seconds = time.monotonic() - began
     return report
 

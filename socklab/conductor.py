@@ -817,13 +817,7 @@ class Play:
             case "together":
                 await _all(self._one(inner, f"{path}.{i}") for i, inner in enumerate(step.steps, 1))
             case "repeat":
-                for round_number in range(1, step.times + 1):
-                    self.judge.values["round"] = str(round_number)
-                    try:
-                        await self._steps(step.steps, f"{path}.{round_number}.")
-                    except Failed as exc:
-                        exc.rounds.insert(0, f"round {round_number} of {step.times}")
-                        raise
+                await self._repeat(step, path)
             case "wait":
                 await asyncio.sleep(step.seconds)
             case "note":
@@ -832,6 +826,26 @@ class Play:
                 raise LabError(f"the verb {step.verb} is not played yet")
 
         return None
+
+    async def _repeat(self, step: Step, path: str) -> None:
+        """Round after round. A limit is one for all of them, and no impatience shortens it."""
+        limit = Limit(step.within, step.within * self.patience) if step.within else None
+        done = 0
+        try:
+            async with asyncio.timeout(limit.waited if limit else None) as time_limit:
+                for number in range(1, step.times + 1):
+                    self.judge.values["round"] = str(number)
+                    try:
+                        await self._steps(step.steps, f"{path}.{number}.")
+                    except Failed as exc:
+                        exc.rounds.insert(0, f"round {number} of {step.times}")
+                        raise
+                    done = number
+        except TimeoutError:
+            if not time_limit.expired():
+                raise
+            names = dict.fromkeys(name for inner in step.walk() for name, _ in inner.connects)
+            raise Failed(f"{step.times:,} rounds, {limit}", f"{done:,} rounds", list(names)) from None
 
     def _limit(self, step: Step, usual: float) -> Limit:
         """How long a step may take; `usual`: in seconds, where it does not say."""
@@ -1312,6 +1326,9 @@ class Play:
             await self._until(lambda: False, 0.1 * self.patience)
         if refused := exc.step is not None and exc.step.verb == "connect":
             await self._unaccepted(exc.step)
+            self._look_inside()
+        elif exc.step is not None and exc.step.verb == "repeat":
+            self._look_inside()
         else:
             await self._unread(exc.clients)
         await self._hear_packets()
@@ -1322,17 +1339,30 @@ class Play:
 
     async def _unaccepted(self, step: Step) -> None:
         """Of a connect that failed, how many wait before it: the kernel drops who finds the accept queue full (listen(2))."""
-        for name in dict.fromkeys(options.to or "server" for _, options in step.connects):
-            server = self.servers[name]
-            if server.service.protocol != "tcp" or not self.lab.reachable(server.node):
-                continue
-            with contextlib.suppress(LabError, OSError):  # it is only to explain
-                if rows := await server.listening():
-                    self._record("sockets", name, peer="listen", **as_seen(rows))
+        names = dict.fromkeys(options.to or "server" for _, options in step.connects)
+        await self._bound(self.servers[name] for name in names if self.services[name].protocol == "tcp")
+
+    async def _bound(self, servers: Iterable[Server]) -> None:
+        """What waits in the sockets on which these are reached."""
+        for server in servers:
+            if self.lab.reachable(server.node):
+                with contextlib.suppress(LabError, OSError):  # it is only to explain
+                    self._record("sockets", server.name, peer="listen", **as_seen(await server.listening()))
+
+    def _look_inside(self) -> None:
+        """What a server holds that has become slow: that may be what it does not give back."""
+        server = self.servers["server"]
+        if PROGRAMS in self.lab.can and server.running:
+            with contextlib.suppress(LabError):  # it is only to explain
+                self._record("holdings", "server", **server.holdings().as_data())
 
     async def _unread(self, clients: Sequence[str]) -> None:
         """Of a few clients, what the server has not read: that tells one that does not read from one that reads and does not send."""
-        if self.framing == DATAGRAM or PROGRAMS not in self.lab.can or not self.servers["server"].running:
+        server = self.servers["server"]
+        if PROGRAMS not in self.lab.can or not server.running:
+            return
+        if server.service.protocol == "udp":
+            await self._bound([server])
             return
         for client in clients[:FEW]:
             if client in self._ports:

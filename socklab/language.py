@@ -468,7 +468,18 @@ FAULT_VERBS = (
 )
 """What puts a fault on links."""
 MODIFIES = {
-    "within": ("connect", "send", "expect", "load", "sockets", "steady", "stop", "kill", "restart"),
+    "within": (
+        "connect",
+        "send",
+        "expect",
+        "load",
+        "sockets",
+        "steady",
+        "stop",
+        "kill",
+        "restart",
+        "repeat",
+    ),
     "hint": ("connect", "send", "expect", "load", "quiet", "sockets", "steady"),
     "during": (*FAULT_VERBS, "unplug", "pause", "stall"),
     "for": FAULT_VERBS,

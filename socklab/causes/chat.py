@@ -41,6 +41,8 @@ def _a_line_was_cut(story: Story, client: str, got: list[bytes]) -> str:
     for line in story.lines:
         if line.pieces < 2 or any(line.text in each for each in got):
             continue
+        if len(line.text) < 200 and (cause := _where_it_was_cut(story, line, got)):
+            return cause
         size = max(3, len(line.text) // 8)  # fewer bytes are in anything
         begin, end = line.text[:size], line.text[-size:]
         starts = [i for i, each in enumerate(got) if begin in each]
@@ -51,9 +53,28 @@ def _a_line_was_cut(story: Story, client: str, got: list[bytes]) -> str:
     return ""
 
 
+def _where_it_was_cut(story: Story, line: Line, got: list[bytes]) -> str:
+    """By the beginning and the end of a line that came in pieces, which stand in lines of their own."""
+    said = {each.text for each in story.lines}
+    heads = {line.text[:at].rstrip() for at in range(2, len(line.text))} - said
+    tails = {line.text[at:].lstrip() for at in range(1, len(line.text) - 1)} - said
+    begun = next((i for i, each in enumerate(got) if any(each.endswith(head) for head in heads)), None)
+    ended = next((i for i, each in reversed([*enumerate(got)]) if each in tails), None)
+    if ended is None:
+        return ""
+    if begun is not None and begun < ended:
+        return "a line that came in pieces was delivered as several: recv() is taken for a message"
+    return f"of {shown(line.text)}, which came in pieces, only the end was delivered: {_KEPT}"
+
+
+_KEPT = "what stands behind the last newline that recv() gave has to be kept until the rest of its line comes"
+
+
 def _a_long_line_was_cut(story: Story, client: str, got: list[bytes]) -> str:
+    times = Counter(line.text for line in story.lines)
     for line in story.lines:
-        if len(line.text) < 1000 or any(line.text in each for each in got):
+        came = sum(line.text in each for each in got)
+        if len(line.text) < 1000 or came >= times[line.text] or why_no_room(story, client, line.t):
             continue
         for each in got:
             size = _common(each, line.text)
@@ -321,6 +342,19 @@ def _last_line_lost(story: Story, client: str, got: list[bytes]) -> str:
     return ""
 
 
+SEGMENT = 1448  # bytes; what is longer comes in pieces
+
+
+def _not_ended(story: Story, client: str, got: list[bytes]) -> str:
+    """Of a last line that had no newline: it came, and so did what was sent next, on the same line."""
+    for line in story.lines:
+        if line.ended or line.who == client or line.t == 1 << 62 or not story.is_wanted(client, line.text):
+            continue
+        if any(line.text in each and not each.endswith(line.text) for each in got):
+            return f"what {line.who} said last, without a newline before its FIN, is delivered without one: every line that is delivered ends with a newline"
+    return ""
+
+
 def _nobody_heard(story: Story) -> str:
     for client in story.clients:
         missing = lines_missing(story, client) if client in story.everyone else []
@@ -331,6 +365,12 @@ def _nobody_heard(story: Story) -> str:
                 return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
             if away := who_is_cut_off(story, story.events[-1].t, but=client):
                 return f"the server waits in send() to {away}, who is cut off, and everyone waits with it"
+            if (
+                story.unread(line.who) == 0
+                and not any(story.got(n) for n in story.everyone)
+                and len(line.text) > SEGMENT
+            ):
+                return f"of a line of {len(line.text):,} bytes, which takes more than one recv(), nothing was delivered: {_KEPT}"
             if story.unread(line.who) == 0 and not any(story.got(n) for n in story.everyone):
                 return f"the server reads what {line.who} says and sends it to nobody: is its list of clients empty, or the first line taken for a name (--dialect join={{name}})?"
     return ""
@@ -353,6 +393,7 @@ RULES: tuple[Rule, ...] = (
     for_each(_changed_text),
     _thrown_out,
     for_each(_last_line_lost),
+    for_each(_not_ended),
     for_each(_not_to_itself),
     for_each(_passed_by),
     blocked_by_another,
