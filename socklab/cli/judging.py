@@ -270,10 +270,12 @@ async def _checked_as(order: Any, arguments: argparse.Namespace) -> int:
         if instead:
             terminal.error(f"playing on {backend.name}, without network faults: {instead}")
     colour = terminal.coloured(sys.stdout)
+    status = terminal.Status()
     try:
-        done = await check.check(order, backend, options_of(arguments), arguments.jobs)
+        done = await check.check(order, backend, options_of(arguments), arguments.jobs, status.tell)
     finally:
         await backend.close()
+        status.close()
     print(*terminal.report(done, colour, arguments.verbose), sep="\n")
     for path, text in ((arguments.json, report.as_json(done)), (arguments.junit, report.junit([done]))):
         if path is not None and not written(path, text):
@@ -376,21 +378,15 @@ async def _explored(arguments: argparse.Namespace) -> int:
     if instead:
         terminal.error(f"playing on {backend.name}, without network faults: {instead}")
     words = f"{arguments.contract} --seed {arguments.seed} --on {backend.name} -- {' '.join(order.command)}"
-    tty = sys.stderr.isatty()
-
-    def tell(text: str) -> None:
-        if tty:
-            print(f"\r\033[K{text} ", end="", file=sys.stderr, flush=True)
-
+    status = terminal.Status()
     try:
         explorer = explore.Explorer(order, backend, options_of(arguments), arguments.seed, words)
         done = await explorer.explore(
-            arguments.histories, arguments.seconds, arguments.jobs, arguments.more, tell
+            arguments.histories, arguments.seconds, arguments.jobs, arguments.more, status.tell
         )
     finally:
         await backend.close()
-        if tty:
-            print("\r\033[K", end="", file=sys.stderr)
+        status.close()
     colour = terminal.coloured(sys.stdout)
     for number, found in enumerate(done.found, 1):
         path = _free(arguments.out, f"{arguments.contract}-seed{arguments.seed}", number)
