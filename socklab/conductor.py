@@ -1376,7 +1376,9 @@ class Play:
         step = exc.step
         where = f"{self.scenario.path}:{step.line if step else self.scenario.steps[-1].line}"
         concerned = [c for c in exc.clients if c in self.clients and not self.clients[c].of]
-        cause = causes.likely(self.history.ends(TELLING), concerned, self.framing, self.dialect, step)
+        cause = causes.likely(
+            self.history.ends(TELLING), concerned, self.framing, self.dialect, step, self.judge.asked_to_end
+        )
         in_round = f"  (in {', '.join(exc.rounds)})" if exc.rounds else ""
         return Failure(
             where,

@@ -140,6 +140,7 @@ class Judge:
             self._on_the_wire.add(event)
         if event.kind == "connected":
             self._joined.append(event.t)
+            self._ends_expected.discard(event.node)
         elif event.kind == "signalled" and event.data["signal"] in ("SIGTERM", "SIGKILL"):
             self._ends_expected.add(event.node)
         elif event.kind == "spawned":
@@ -167,6 +168,11 @@ class Judge:
         """What was to come once is judged by what came until now, if from here on it may rightly come again."""
         self._guards = [g for g in self._guards if g.watch.violated() or not may_come_again(g.watch)]
 
+    @property
+    def asked_to_end(self) -> list[str]:
+        """Clients whose connection was to end, and did."""
+        return [name for name in self.clients if name in self._ends_expected]
+
     # expect
 
     def expect(self, step: Step) -> Waiting:
@@ -182,7 +188,7 @@ class Judge:
         for name, watch in waiting.watches:
             if watch.expectation.once or watch.expectation.kind in ("exactly", "sent"):
                 self._guards.append(_Guard(watch, name, waiting.step))
-            if watch.expectation.kind == "exit":
+            if watch.expectation.kind in ("exit", "eof", "reset"):
                 self._ends_expected.add(name)
             if waiting.step.capture and watch.captured is not None:
                 self.values[waiting.step.capture] = watch.captured

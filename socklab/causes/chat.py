@@ -244,8 +244,19 @@ def _not_to_itself(story: Story, client: str, got: list[bytes]) -> str:
         return "the sender does not get its own line: it goes to the others only"
     alone = not any(story.present(name, line.t) for name in others for line in missing)
     if missing and alone and not got and all(line.who == client for line in missing):
+        if any(_has_left(story, story.connected_at(client), line.t) for line in missing):
+            return f"after the others left, {client} was passed by: {_ROUND}"
         return f"{client} is alone in the room and does not hear itself: the sender is a member, too"
     return ""
+
+
+_ROUND = "the list of clients is changed while it is gone through, or one failed send() ends the round"
+
+
+def _has_left(story: Story, since: int, t: int) -> bool:
+    """Whether anybody left between two moments."""
+    gone = any(e.kind in ("closed", "aborted", "eof", "reset") and since < e.t < t for e in story.events)
+    return gone or any(quit_said(story, n, since, t) for n in story.everyone)
 
 
 def _passed_by(story: Story, client: str, got: list[bytes]) -> str:
@@ -263,10 +274,8 @@ def _passed_by(story: Story, client: str, got: list[bytes]) -> str:
             return f"{client} and {twin} are on one host, and only {twin} hears: clients are told apart by their IP address alone"
         if why := why_no_room(story, client, line.t):
             return f"{client} {why} for a while, and of what was sent to it meanwhile something is lost: what send() does not take at once has to be kept until there is room"
-        came_at = story.connected_at(client)
-        leavers = [e.node for e in story.events if e.kind in ("closed", "aborted") and came_at < e.t < line.t]
-        if leavers or any(quit_said(story, n, came_at, line.t) for n in story.everyone):
-            return f"after somebody left, {client} was passed by: the list of clients is changed while it is gone through, or one failed send() ends the round"
+        if _has_left(story, story.connected_at(client), line.t):
+            return f"after somebody left, {client} was passed by: {_ROUND}"
         spoke = any(who == client for who, e, _ in story.said if e.t > story.connected_at(client))
         if not spoke and not got and all(any(who == n for who, _, _ in story.said) for n in heard):
             return f"{client} has not said anything yet and hears nothing: a member is who is connected, not who has spoken"
@@ -326,6 +335,7 @@ def _thrown_others(story: Story) -> Iterator[tuple[str, Event]]:
         ]
         if (
             client not in story.clients
+            and client not in story.asked_to_end
             and mine
             and mine[-1].kind in ("eof", "reset")
             and (len(mine) < 2 or mine[-2].kind == "connected")

@@ -154,3 +154,24 @@ def test_the_scenarios_own_hint_is_told_where_no_rule_speaks() -> None:
 )
 def test_why_a_program_did_not_become_a_server(printed: str, why: str, cause: str) -> None:
     assert cause in causes.of_start(told(("server", "log", {"stream": "stderr", "text": printed})), why)
+
+
+def test_who_was_to_be_thrown_out_is_no_cause() -> None:
+    """alice's endless line ended her connection, as a step before has asked; that bob hears nothing has another cause."""
+    events = told(
+        PLAY,
+        *CONNECTED,
+        said("alice", "x" * 70_000 + "\n"),
+        ("alice", "eof", {}),
+        said("bob", "still here\n"),
+    )
+
+    assert "thrown out" in causes.likely(events, ["bob"], LINE)
+    assert "thrown out" not in causes.likely(events, ["bob"], LINE, asked_to_end=["alice"])
+
+
+def test_a_line_does_not_stand_in_one_with_a_longer_number() -> None:
+    own = [said("alice", "line 2\n"), got("alice", "line 2\n")]
+
+    assert causes.likely(told(PLAY, *CONNECTED, *own, got("bob", "line 20\n")), ["bob"], LINE)
+    assert causes.likely(told(PLAY, *CONNECTED, *own, got("bob", "<line 2>\n")), ["bob"], LINE) == ""
