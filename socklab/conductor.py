@@ -838,7 +838,8 @@ class Play:
                     try:
                         await self._steps(step.steps, f"{path}.{number}.")
                     except Failed as exc:
-                        exc.rounds.insert(0, f"round {number} of {step.times}")
+                        if step.times > 1:
+                            exc.rounds.insert(0, f"round {number:,} of {step.times:,}")
                         raise
                     done = number
         except TimeoutError:

@@ -83,7 +83,7 @@ def test_on_a_terminal_it_says_how_far_it_has_come(server: Path, tmp_path: Path)
 
     assert program.wait() == 0
     assert b"0 of 1 played, now quit-leaves" in said
-    assert b"right: 1 of 1 points" in said.rpartition(b"\033[K")[2]
+    assert b": 1 of 1 points" in said.rpartition(b"\033[K")[2]
 
 
 def test_a_part_of_the_contract_can_be_asked_alone(run: Run, server: Path, tmp_path: Path) -> None:
