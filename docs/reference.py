@@ -303,7 +303,7 @@ def server_limits(_: str) -> str:
         [
             ["to be ready", f"{servers.READY_LIMIT:g} s"],
             ["the same, of one that listens somewhere else", f"{servers.ELSEWHERE_LIMIT:g} s"],
-            ["from SIGTERM to SIGKILL", f"{servers.STOP_LIMIT:g} s"],
+            ["from SIGTERM to SIGKILL, unless a step says `within`", f"{servers.STOP_LIMIT:g} s"],
             [
                 "descriptors, processes of a program behind `--`",
                 f"{limits.descriptors:,}, {limits.processes:,}",

@@ -12,7 +12,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from socklab.conductor import LONG_GAP, Options
 from socklab.contracts import ITERATIVE, Contract
 from socklab.guest import THREADS, Guest
 from socklab.places import LIBRARY
-from socklab.report import Item, Report, category_of, item, name_of
+from socklab.report import Report, category_of, item, name_of
 from socklab.scenario import Scenario
 from socklab.source import nearest
 from socklab.topology import Topology, TopologyError
@@ -36,7 +36,8 @@ SMALL_BYTES, SMALL_CONNECTIONS = 1 << 20, 12
 IMPATIENT = 3.0  # seconds that a step may take at first; what fails by that is played again with all its time
 FEW = 3  # of many that failed, so many are played again to see whether it is worth it
 
-OnItem = Callable[[Item], None]
+Tell = Callable[[str], None]
+"""Called with how far it has come, in words."""
 Again = Callable[[Scenario], Coroutine[None, None, Result]]
 
 
@@ -236,7 +237,7 @@ async def check(
     backend: Backend,
     options: Options,
     jobs: int | None = None,
-    on_item: OnItem | None = None,
+    tell: Tell = lambda _: None,
 ) -> Report:
     """Play all that a contract asks of this server. Raises LabError, ScenarioError, TopologyError."""
     began = time.monotonic()
@@ -247,13 +248,16 @@ async def check(
     if order.guest.at is not None or (order.guest.fixed and backend.name == "process"):
         at_once = 1  # one server for all plays, or one port
     gate = asyncio.Semaphore(at_once)
+    progress = _Progress(sum(len(each.plays) for each in files), tell)
 
     async def play(scenario: Scenario, gap: float = 0.0, longest: float | None = IMPATIENT) -> Result:
+        how = replace(options, gap=gap, replay=False, longest=longest)
         async with gate:
-            how = replace(options, gap=gap, replay=False, longest=longest)
-            return await conductor.play(scenario, topology, backend, how)
+            with progress.of(name_of(scenario)):
+                return await conductor.play(scenario, topology, backend, how)
 
     async def again(scenario: Scenario) -> Result:
+        progress.total += 1
         return await play(scenario, LONG_GAP if order.contract.name == "chat" else 0.0, None)
 
     first = await play(files[0].plays[0])
@@ -273,13 +277,37 @@ async def check(
             group.create_task(whole(each))
     await _confirm([each for each in files if each.failed and not each.advice], len(files), again)
     for each in files:
-        done = item(each.results, each.advice, each.unsteady)
-        report.items.append(done)
-        if on_item is not None:
-            on_item(done)
-    report.notes += proposals.proposed([r for each in files for r in each.results], order.guest.dialect)
+        report.items.append(item(each.results, each.advice, each.unsteady))
+    counted = [result for each in files if not each.advice for result in each.results]
+    report.notes += proposals.proposed(counted, order.guest.dialect)
     report.seconds = time.monotonic() - began
     return report
+
+
+class _Progress:
+    """How many plays are over, and which go on."""
+
+    def __init__(self, total: int, tell: Tell) -> None:
+        self.total = total
+        self._tell = tell
+        self._over = 0
+        self._now: list[str] = []
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """While a play goes on."""
+        self._now.append(name)
+        self._say()
+        try:
+            yield
+        finally:
+            self._now.remove(name)
+            self._over += 1
+            self._say()
+
+    def _say(self) -> None:
+        now = f", now {', '.join(self._now)}" if self._now else ""
+        self._tell(f"{self._over} of {self.total} played{now}")
 
 
 async def _confirm(failed: list[Asked], of: int, again: Again) -> None:

@@ -7,8 +7,9 @@ Layout (who is where) ──▶ Rig (the lab stands) ──▶ Performer (steps 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from socklab import causes, runs
@@ -16,12 +17,13 @@ from socklab.backends import PROGRAMS, Backend, LabError, Lacking
 from socklab.endless import Endless
 from socklab.judge import JOIN_GRACE, Failed, Judge
 from socklab.layout import Layout
-from socklab.matching import DATAGRAM, STREAM
+from socklab.matching import STREAM
 from socklab.performer import Performer
 from socklab.rig import Options, Rig
 from socklab.scenario import Scenario
-from socklab.servers import NotReady
+from socklab.servers import NotReady, Server
 from socklab.sockets import as_seen
+from socklab.steps import Step
 from socklab.tasks import unhurried
 from socklab.topology import Topology
 from socklab.verdict import Failure, Result, Verdict, server_log
@@ -177,11 +179,17 @@ class Play:
         line = step.line if step else self.scenario.steps[-1].line
         concerned = [c for c in exc.clients if c in clients and not clients[c].of]
         cause = causes.likely(
-            history.ends(TELLING), concerned, self.layout.framing, self.layout.dialect, step
+            history.ends(TELLING),
+            concerned,
+            self.layout.framing,
+            self.layout.dialect,
+            step,
+            self.judge.asked_to_end,
         )
+        in_round = f"  (in {', '.join(exc.rounds)})" if exc.rounds else ""
         return Failure(
             f"{self.scenario.path}:{line}",
-            step.text if step else "end of the scenario",
+            (step.text if step else "end of the scenario") + in_round,
             exc.expected,
             exc.got,
             server_log(e for e in history if e.node in self.rig.servers),
@@ -197,22 +205,49 @@ class Play:
         elif self.layout.framing == STREAM:
             # What is wrong from its first byte on is better told with what comes behind it.
             await rig.until(lambda: False, 0.1 * patience)
-        await self._unread(exc.clients)
+        if refused := exc.step is not None and exc.step.verb == "connect":
+            await self._unaccepted(exc.step)
+            self._look_inside()
+        elif exc.step is not None and exc.step.verb == "repeat":
+            self._look_inside()
+        else:
+            await self._unread(exc.clients)
         await rig.hear_packets()
-        refused = exc.step is not None and exc.step.verb == "connect"
         if refused or any(self.judge.inboxes[name].ended for name in exc.clients):
             moment = (1.0 if refused else 0.4) * patience
             await rig.until(lambda: any(not server.running for server in rig.servers.values()), moment)
             await asyncio.sleep(0)  # an end is recorded one turn of the loop after it is known
 
+    async def _unaccepted(self, step: Step) -> None:
+        """Of a connect that failed, how many wait before it: the kernel drops who finds the accept queue full (listen(2))."""
+        names = dict.fromkeys(options.to or "server" for _, options in step.connects)
+        servers = [self.rig.servers[name] for name in names]
+        await self._bound(server for server in servers if server.service.protocol == "tcp")
+
+    async def _bound(self, servers: Iterable[Server]) -> None:
+        """What waits in the sockets on which these are reached."""
+        for server in servers:
+            if self.rig.lab.reachable(server.node):
+                with contextlib.suppress(LabError, OSError):  # it is only to explain
+                    self.rig.record(
+                        "sockets", server.name, peer="listen", **as_seen(await server.listening())
+                    )
+
+    def _look_inside(self) -> None:
+        """What a server holds that has become slow: that may be what it does not give back."""
+        server = self.rig.servers["server"]
+        if PROGRAMS in self.rig.lab.can and server.running:
+            with contextlib.suppress(LabError):  # it is only to explain
+                self.rig.record("holdings", "server", **server.holdings().as_data())
+
     async def _unread(self, clients: Sequence[str]) -> None:
         """Of a few clients, what the server has not read: that tells one that does not read from one that reads and does not send."""
         rig = self.rig
-        if (
-            self.layout.framing == DATAGRAM
-            or PROGRAMS not in rig.lab.can
-            or not rig.servers["server"].running
-        ):
+        server = rig.servers["server"]
+        if PROGRAMS not in rig.lab.can or not server.running:
+            return
+        if server.service.protocol == "udp":
+            await self._bound([server])
             return
         for client in clients[:FEW]:
             try:

@@ -91,7 +91,7 @@ def _step(play: Scenario, step: Step) -> Iterator[str]:
         case "together":
             yield "all of these at once; done when all are"
         case "repeat":
-            yield f"{step.times} times over:"
+            yield f"{step.times} times over{within}:"
         case "wait":
             yield f"{step.seconds:g}s pass"
         case "note":

@@ -28,8 +28,8 @@ TIMES = 3  # so often is a failure played again before it is believed
 IMPATIENT = 2.0  # seconds that a step may take
 SHRINKING = 30.0  # seconds at most
 
-OnPlayed = Callable[[int, int], None]
-"""Called with how many histories were played, and how many failed."""
+Tell = Callable[[str], None]
+"""Called with how far it has come, in words."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Explorer:
         seconds: float,
         jobs: int | None = None,
         more: bool = False,
-        on_played: OnPlayed | None = None,
+        tell: Tell = lambda _: None,
     ) -> Exploration:
         """Until so many histories were played, or the time is over, or one failed (`more`: go on for others). Raises LabError."""
         began = time.monotonic()
@@ -94,8 +94,7 @@ class Explorer:
                         suspects.append(suspect)
                     else:
                         done.once += 1
-                if on_played is not None:
-                    on_played(done.played, len(suspects))
+                tell(f"{done.played} histories" + (f", failures so far: {len(suspects)}" if more else ""))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(jobs or player.at_once(self.backend)):
@@ -104,7 +103,7 @@ class Explorer:
             raise LabError(done.broken)
         # The one that always fails, and has the fewest acts, comes first.
         for suspect in sorted(suspects, key=lambda s: (-s.failed, len(s.acts))):
-            done.found.append(await self._made_small(suspect))
+            done.found.append(await self._made_small(suspect, tell))
             if not more:
                 break
         done.seconds = time.monotonic() - began
@@ -129,16 +128,20 @@ class Explorer:
         failed = [r for r in results if r.verdict is Verdict.FAIL]
         return _Suspect(number, acts, failed[0], len(failed)) if failed else None
 
-    async def _made_small(self, suspect: _Suspect) -> Found:
+    async def _made_small(self, suspect: _Suspect, tell: Tell) -> Found:
         acts, result, tried = suspect.acts, suspect.result, 0
         if suspect.failed == TIMES:
-            acts, result, tried = await self._shrunk(acts, result)
+            acts, result, tried = await self._shrunk(
+                acts,
+                result,
+                lambda text: tell(f"history {suspect.number} fails, and is made smaller: {text}"),
+            )
         again = await asyncio.gather(*(self._play(acts, self._gap) for _ in range(TIMES)))
         count = sum(r.verdict is Verdict.FAIL for r in again)
         text = self._text(acts, _title(result), self._comments(suspect.number, count, result))
         return Found(suspect.number, len(acts), result, count, TIMES, tried, text)
 
-    async def _shrunk(self, acts: list[Act], result: Result) -> tuple[list[Act], Result, int]:
+    async def _shrunk(self, acts: list[Act], result: Result, tell: Tell) -> tuple[list[Act], Result, int]:
         """The smallest history that fails in the same way, as far as taking away leads."""
         wanted, began, tried = key_of(result), time.monotonic(), 0
         width = player.at_once(self.backend)
@@ -148,6 +151,7 @@ class Explorer:
             progress = False
             todo = [c for c in smaller(self.contract, acts, self.links) if tuple(c) not in seen]
             for at in range(0, len(todo), width):
+                tell(f"{len(acts)} acts left, {tried} tried")
                 batch = todo[at : at + width]
                 seen.update(map(tuple, batch))
                 tried += len(batch)

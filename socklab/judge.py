@@ -29,6 +29,21 @@ ASSERTING = {"expect", "quiet", "sockets", "steady", "wait", "note"}
 """Verbs that do nothing to the lab; `quiet` counts from the beginning of the last step that did something."""
 
 
+LIMIT = 2.0  # seconds a step may take unless it says `within:`
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How long a step may take, in seconds: what the scenario asks for, and what is waited in this play."""
+
+    asked: float
+    waited: float
+
+    def __str__(self) -> str:
+        waited = "" if self.waited == self.asked else f" (waited {self.waited:g}s)"
+        return f"within {self.asked:g}s{waited}"
+
+
 class Failed(Exception):
     """The server is wrong: what was expected, what came, whom it concerns, and at which step."""
 
@@ -50,6 +65,8 @@ class Failed(Exception):
         """It could be a race that a right server may lose: play it again with a longer gap."""
         self.overtaken = overtaken
         """What is missing was passed over, and may still come."""
+        self.rounds: list[str] = []
+        """Of each repeat: in which it happened, the outermost first: `round 3 of 10`."""
 
 
 @dataclass
@@ -128,6 +145,7 @@ class Judge:
             self._on_the_wire.add(event)
         if event.kind == "connected":
             self._joined.append(event.t)
+            self._ends_expected.discard(event.node)
         elif event.kind == "signalled" and event.data["signal"] in ("SIGTERM", "SIGKILL"):
             self._ends_expected.add(event.node)
         elif event.kind == "spawned":
@@ -155,41 +173,46 @@ class Judge:
         """What was to come once is judged by what came until now, if from here on it may rightly come again."""
         self._guards = [g for g in self._guards if g.watch.violated() or not may_come_again(g.watch)]
 
+    @property
+    def asked_to_end(self) -> list[str]:
+        """Clients whose connection was to end, and did."""
+        return [name for name in self.clients if name in self._ends_expected]
+
     # expect
 
     def expect(self, step: Step) -> Waiting:
         """Begin to wait for what a step expects."""
         return Waiting(step, [(name, Watch(e, self.inboxes[name], self.values)) for name, e in step.expects])
 
-    def conclude(self, waiting: Waiting, limit: float) -> None:
-        """The end of an `expect` step. Raises Failed for what was not met within its limit (seconds), and Endless."""
+    def conclude(self, waiting: Waiting, limit: Limit | None = None) -> None:
+        """The end of an `expect` step. Raises Failed for what was not met within its limit, and Endless."""
         waiting.settled()
         for name, watch in waiting.watches:
             _must_end(name, watch)
         unmet = [(name, watch) for name, watch in waiting.watches if watch.state is not State.MET]
         if unmet:
-            raise self._unmet(waiting.step, unmet, limit)
+            raise self._unmet(waiting.step, unmet, limit or _asked(waiting.step))
         for name, watch in waiting.watches:
             if watch.expectation.once or watch.expectation.kind in ("exactly", "sent"):
                 self._guards.append(_Guard(watch, name, waiting.step))
-            if watch.expectation.kind == "exit":
+            if watch.expectation.kind in ("exit", "eof", "reset"):
                 self._ends_expected.add(name)
             if waiting.step.capture and watch.captured is not None:
                 self.values[waiting.step.capture] = watch.captured
         self.check_guards()
 
-    def _unmet(self, step: Step, unmet: list[tuple[str, Watch]], limit: float) -> Failed:
+    def _unmet(self, step: Step, unmet: list[tuple[str, Watch]], limit: Limit) -> Failed:
         told = unmet[:4]
         more = f" (and {len(unmet) - 4} more)" if len(unmet) > 4 else ""
         waited = any(watch.state is State.WAITING for _, watch in unmet)
-        expected = "; ".join(f"{name}: {watch.expectation}" for name, watch in told) + more
+        expected = "; ".join(f"{name}: {watch.told}" for name, watch in told) + more
         reasons = "; ".join(
             text for _, watch in told if (text := watch.reason or (watch.missing() if watch.several else ""))
         )
         came = "; ".join(self._came(name) for name, _ in told)
         names = [name for name, _ in unmet]
         return Failed(
-            expected + (f", within {limit:g}s" if waited else ""),
+            expected + (f", {limit}" if waited else ""),
             came + (f" ({reasons})" if reasons else ""),
             names,
             step,
@@ -218,7 +241,7 @@ class Judge:
             _must_end(guard.client, guard.watch)
             if wrong := guard.watch.violated():
                 raise Failed(
-                    f"{guard.client}: {guard.watch.expectation}",
+                    f"{guard.client}: {guard.watch.told}",
                     f"{guard.client}: {wrong}",
                     [guard.client],
                     guard.step,
@@ -261,7 +284,7 @@ class Judge:
             if not fits(wanted, self._tables.get((who, peer), {"state": GONE}))
         ]
 
-    def conclude_sockets(self, step: Step, limit: float) -> None:
+    def conclude_sockets(self, step: Step, limit: Limit | None = None) -> None:
         """Raises Failed with what the kernel said instead."""
         if unlike := self.unlike(step):
             expected = "; ".join(
@@ -270,7 +293,7 @@ class Judge:
             got = "; ".join(
                 f"{who}: {told(self._tables.get((who, peer), {'state': GONE}))}" for who, peer, _ in unlike
             )
-            raise Failed(f"{expected}, within {limit:g}s", got, [who for who, _, _ in unlike], step)
+            raise Failed(f"{expected}, {limit or _asked(step)}", got, [who for who, _, _ in unlike], step)
 
     # load
 
@@ -327,6 +350,11 @@ def _must_end(name: str, watch: Watch) -> None:
         )
 
 
+def _asked(step: Step) -> Limit:
+    asked = step.within or LIMIT
+    return Limit(asked, asked)
+
+
 def _on_the_wire(event: Event) -> str:
     return f"{event.data['from']}→{event.data['to']} {' '.join(event.data['words'])}"
 
@@ -372,9 +400,9 @@ def _judge_step(judge: Judge, scenario: Scenario, event: Event, waiting: dict[st
         if phase == "begin":
             waiting[path] = judge.expect(step)
         else:
-            judge.conclude(waiting.pop(path), step.within or 0.0)
+            judge.conclude(waiting.pop(path))
     elif step.verb == "sockets" and phase != "begin":
-        judge.conclude_sockets(step, step.within or 0.0)
+        judge.conclude_sockets(step)
     elif step.verb == "load" and phase != "begin":
         judge.conclude_load(step)
     elif step.verb == "steady" and phase != "begin":

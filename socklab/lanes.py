@@ -101,7 +101,7 @@ class Lanes:
         if event.data["phase"] != "begin":
             if waiting := self._waiting.pop(path, None):
                 try:
-                    self._judge.conclude(waiting, 0.0)
+                    self._judge.conclude(waiting)
                 except (Failed, Endless):
                     pass  # the play's own judge says so
         elif event.data["verb"] == "expect":
@@ -127,7 +127,7 @@ class Lanes:
         """Who waits, and for what."""
         self._catch_up()
         return {
-            name: str(watch.expectation)
+            name: watch.told
             for waiting in self._waiting.values()
             for name, watch in waiting.watches
             if watch.advance() is State.WAITING

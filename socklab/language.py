@@ -470,7 +470,7 @@ FAULT_VERBS = (
 PROCESS_VERBS = ("kill", "stop", "pause", "continue", "restart", "steady")
 """What is done to the process of a server, or looks into it."""
 MODIFIES = {
-    "within": ("connect", "send", "expect", "load", "sockets", "steady", "stop", "restart"),
+    "within": ("connect", "send", "expect", "load", "sockets", "steady", "stop", "restart", "repeat"),
     "hint": ("connect", "send", "expect", "load", "quiet", "sockets", "steady"),
     "during": (*FAULT_VERBS, "unplug", "pause", "stall"),
     "for": FAULT_VERBS,

@@ -17,7 +17,7 @@ from array import array
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import cached_property
 from sys import intern
@@ -357,6 +357,17 @@ class Watch:
     def several(self) -> bool:
         """Whether it is about more than one message, so that how many came is worth telling."""
         return self._total > 1 or self.expectation.kind == "sent"
+
+    @property
+    def told(self) -> str:
+        """What is expected, with the values of its {placeholders}; {n} stands for the numbers it runs through."""
+        filled = (
+            p
+            if isinstance(p.value, bytes)
+            else replace(p, value=expand_value(p, {**self._values, "n": _N}).replace(_N, "{n}"))
+            for p in self.expectation.patterns
+        )
+        return str(replace(self.expectation, patterns=tuple(filled)))
 
     def missing(self) -> str:
         """What a waiting expectation waits for, in words."""

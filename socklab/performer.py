@@ -14,7 +14,7 @@ from socklab import faults
 from socklab.backends import NETWORKS, PROGRAMS, LabError
 from socklab.dialect import CHUNKS
 from socklab.history import size_of, to_wire
-from socklab.judge import ASSERTING, Failed
+from socklab.judge import ASSERTING, LIMIT, Failed, Limit
 from socklab.language import FAULT_VERBS
 from socklab.layout import ECHOES, fault_of
 from socklab.links import Change
@@ -27,7 +27,6 @@ from socklab.steps import ConnectOptions, LoadOptions, Payload, Step
 from socklab.tasks import end_all, together
 from socklab.texts import expand
 
-LIMIT = 2.0  # seconds a step may take unless it says `within:`
 ACCEPT_LIMIT = 0.25  # seconds until a connection that nobody accepts is taken to wait in the queue
 ETHERNET_SEGMENT = (
     1448  # bytes; loopback's own 64 KiB do not fit into the small buffer of a client that stalls
@@ -138,12 +137,14 @@ class Performer:
                 await self._expect(step, limit)
             case "load":
                 begun = self._limit(step, BEGUN)
-                await together(self._load(self.clients[name], load, begun) for name, load in step.loads)
+                await together(
+                    self._load(self.clients[name], load, begun.waited) for name, load in step.loads
+                )
                 self.judge.conclude_load(step)
             case "sockets":
                 await self._sockets(step, limit)
             case "steady":
-                await self._steady(step, limit)
+                await self._steady(step, limit.waited)
             case "quiet":
                 await together(self._quiet(name, window, step) for name, window in step.windows)
             case "set":
@@ -178,9 +179,7 @@ class Performer:
             case "together":
                 await together(self.play_one(inner, f"{path}.{i}") for i, inner in enumerate(step.steps, 1))
             case "repeat":
-                for round_number in range(1, step.times + 1):
-                    self.judge.values["round"] = str(round_number)
-                    await self.play(step.steps, f"{path}.{round_number}.")
+                await self._repeat(step, path)
             case "wait":
                 await asyncio.sleep(step.seconds)
             case "note":
@@ -189,9 +188,31 @@ class Performer:
                 raise LabError(f"the verb {step.verb} is not played yet")
         return None
 
-    def _limit(self, step: Step, usual: float = LIMIT) -> float:
-        """Seconds that a step may take."""
-        return min(step.within or usual, self.rig.options.longest or DAY) * self.patience
+    async def _repeat(self, step: Step, path: str) -> None:
+        """Round after round. A limit is one for all of them, and no impatience shortens it."""
+        limit = Limit(step.within, step.within * self.patience) if step.within else None
+        done = 0
+        try:
+            async with asyncio.timeout(limit.waited if limit else None) as time_limit:
+                for number in range(1, step.times + 1):
+                    self.judge.values["round"] = str(number)
+                    try:
+                        await self.play(step.steps, f"{path}.{number}.")
+                    except Failed as exc:
+                        if step.times > 1:
+                            exc.rounds.insert(0, f"round {number:,} of {step.times:,}")
+                        raise
+                    done = number
+        except TimeoutError:
+            if not time_limit.expired():
+                raise
+            names = dict.fromkeys(name for inner in step.walk() for name, _ in inner.connects)
+            raise Failed(f"{step.times:,} rounds, {limit}", f"{done:,} rounds", list(names)) from None
+
+    def _limit(self, step: Step, usual: float = LIMIT) -> Limit:
+        """How long a step may take; `usual`: in seconds, where it does not say."""
+        asked = step.within or usual
+        return Limit(asked, min(asked, self.rig.options.longest or DAY) * self.patience)
 
     def _later(self, seconds: float, undo: Undo) -> None:
         """Undo a fault after so long, whatever is done meanwhile."""
@@ -204,12 +225,13 @@ class Performer:
 
     # connect
 
-    async def _connect_all(self, step: Step, limit: float) -> None:
+    async def _connect_all(self, step: Step, limit: Limit) -> None:
         """One after another, so that an iterative server takes the first one first; then all must be accepted."""
         reached = []
         for name, options in step.connects:
             if self.clients[name].of:
-                await self._gather(self.clients[name], options, max(limit, GATHERED * self.patience))
+                gathered = Limit(max(limit.asked, GATHERED), max(limit.waited, GATHERED * self.patience))
+                await self._gather(self.clients[name], options, gathered)
             elif pair := await self._connect(self.clients[name], options, limit):
                 reached.append(pair)
                 client, server = pair
@@ -220,7 +242,7 @@ class Performer:
             await asyncio.sleep(gap)
 
     async def _connect(
-        self, client: Actor, options: ConnectOptions, limit: float
+        self, client: Actor, options: ConnectOptions, limit: Limit
     ) -> tuple[Actor, Server] | None:
         """The client and the server that has yet to accept it; None where there is nothing to accept."""
         name = client.name
@@ -235,7 +257,7 @@ class Performer:
         if client.open:
             await self._ask(client, "close")
         server = self.servers[options.to or "server"]
-        reply = await self._open(client, server, options, limit)
+        reply = await self._open(client, server, options, limit.waited)
         if options.fails:
             if reply["ok"]:
                 raise Failed(
@@ -249,8 +271,9 @@ class Performer:
                 )
             return None
         if not reply["ok"]:
+            late = f", {limit}" if reply["error"] == "timed out" else ""
             raise Failed(
-                f"{name}: a connection to {server.name}",
+                f"{name}: a connection to {server.name}{late}",
                 f"{name}: {reply['error']} ({reply.get('message', '')})",
                 [name],
             )
@@ -347,7 +370,7 @@ class Performer:
 
     # send
 
-    async def _send(self, client: Actor, payloads: Sequence[Payload], limit: float) -> None:
+    async def _send(self, client: Actor, payloads: Sequence[Payload], limit: Limit) -> None:
         for payload in payloads:
             if payload.text == "quit" and self.dialect.quit is None and self.framing == LINE:
                 self.record("half-closed", client.name)  # where there is no word for it, a client leaves so
@@ -355,12 +378,12 @@ class Performer:
             else:
                 await self._send_one(client, payload, limit)
 
-    async def _send_one(self, client: Actor, payload: Payload, limit: float) -> None:
+    async def _send_one(self, client: Actor, payload: Payload, limit: Limit) -> None:
         chunks = self._chunks(payload)
-        arguments: dict[str, Any] = {"client": client.name, "chunks": chunks, "limit": limit}
+        arguments: dict[str, Any] = {"client": client.name, "chunks": chunks, "limit": limit.waited}
         if payload.pause:
             arguments["pause"] = payload.pause
-            arguments["limit"] = limit + payload.pause * len(chunks)
+            arguments["limit"] = limit.waited + payload.pause * len(chunks)
         server = self.servers[payload.to or "server"]
         udp = server.service.protocol == "udp"
         if udp:
@@ -389,7 +412,7 @@ class Performer:
         )
         if reply["error"] == "timed out":
             raise Failed(
-                f"{client.name}: the server to take {size} bytes within {limit:g}s",
+                f"{client.name}: the server to take {size} bytes {limit}",
                 f"{client.name}: it took {reply.get('sent', 0)}",
                 [client.name],
             )
@@ -423,9 +446,9 @@ class Performer:
 
     # expect
 
-    async def _expect(self, step: Step, limit: float) -> None:
+    async def _expect(self, step: Step, limit: Limit) -> None:
         waiting = self.judge.expect(step)
-        if not await self.rig.until(waiting.settled, limit):
+        if not await self.rig.until(waiting.settled, limit.waited):
             # What lies in the clients' kernels by now was in time; on a busy machine the agent may not have read it yet.
             await self.rig.sync([name for name, _ in waiting.watches if name in self.clients])
             if self.rig.capture is not None and any(name == "wire" for name, _ in waiting.watches):
@@ -454,9 +477,9 @@ class Performer:
         await self.rig.sync([name])
         self.judge.conclude_quiet(name, window, step)
 
-    async def _sockets(self, step: Step, limit: float) -> None:
+    async def _sockets(self, step: Step, limit: Limit) -> None:
         """Ask the kernels again and again, for they tell nobody when a state changes."""
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + limit.waited
         pause = 0.001
         seen: dict[tuple[str, str], Any] = {}
         while True:
@@ -486,18 +509,19 @@ class Performer:
 
     # crowds
 
-    async def _gather(self, client: Actor, options: ConnectOptions, limit: float) -> None:
+    async def _gather(self, client: Actor, options: ConnectOptions, limit: Limit) -> None:
         """Connect a crowd; done when the server has accepted all of it."""
         server = self.servers[options.to or "server"]
         six = self._six(options)
         to = [self._address(client, server, six), options.port or server.port]
         greeting = speech_of(server.service.contract)(0).greeting(0)
-        connected, why = await Crowd(client.agent, client.name).gather(server, to, client.of, greeting, limit)
+        crowd = Crowd(client.agent, client.name)
+        connected, why = await crowd.gather(server, to, client.of, greeting, limit.waited)
         self.record("crowd", client.name, connected=connected, of=client.of, remote=to)
         client.open = True
         if why:
             raise Failed(
-                f"{client.name}: {client.of:,} connections to {server.name}, within {limit:g}s",
+                f"{client.name}: {client.of:,} connections to {server.name}, {limit}",
                 f"{client.name}: {connected:,} connected; {why}",
                 [client.name],
             )

@@ -20,7 +20,7 @@ from socklab.sockets import Socket, SocketTable
 from socklab.topology import Service, with_option
 
 READY_LIMIT = 10.0  # seconds; a JVM on a busy machine takes some
-STOP_LIMIT = 2.0  # seconds between SIGTERM and SIGKILL where a server does not end
+STOP_LIMIT = 2.0  # seconds between SIGTERM and SIGKILL where a server does not end, unless the scenario says
 
 ELSEWHERE_LIMIT = (
     3.0  # seconds until a guest that listens, but not where it should, is not waited for any longer
@@ -371,12 +371,10 @@ class Server:
         await self.ended()
 
     async def stop(self, limit: float) -> None:
-        """SIGTERM; done when it listens no more. One that goes on listening is killed at the limit."""
-        self.ending_expected = True
-        await self.signal(signal.SIGTERM, group=False)
+        """SIGTERM; done when it listens no more. One that goes on listening is killed at the limit (seconds)."""
+        await self._ask_to_end()
         if not await self._gone(limit):
-            self.record("note", self.name, text=f"still listening {limit:g}s after SIGTERM, so it was killed")
-            await self.kill()
+            await self._kill_one_that("still listens", limit)
 
     async def _gone(self, limit: float) -> bool:
         assert self.program is not None
@@ -392,12 +390,23 @@ class Server:
         return True
 
     async def restart(self, limit: float) -> None:
-        if self.running:
+        """SIGTERM, and start it again when its process has ended: one that saves something first may do so. One that goes on is
+        killed at the limit (seconds)."""
+        if self.program is not None and self.running:
             await self.freeze(False, limit)  # a paused one would not hear SIGTERM
-            await self.stop(limit)
-        if self.running:
-            await self.kill()
+            await self._ask_to_end()
+            await asyncio.wait([self.program.exited], timeout=limit)
+            if self.running:
+                await self._kill_one_that("still runs", limit)
         await self.start()
+
+    async def _ask_to_end(self) -> None:
+        self.ending_expected = True
+        await self.signal(signal.SIGTERM, group=False)
+
+    async def _kill_one_that(self, goes_on: str, limit: float) -> None:
+        self.record("note", self.name, text=f"{goes_on} {limit:g}s after SIGTERM, so it was killed")
+        await self.kill()
 
     async def freeze(self, frozen: bool, limit: float) -> None:
         """Pause or continue; done when the kernel says so."""

@@ -32,7 +32,8 @@ _UNIX_LISTENING = 0x10000  # __SO_ACCEPTCON in /proc/net/unix
 
 @dataclass(frozen=True)
 class Socket:
-    """One row. For a listening TCP socket `rx_queue` is the number of connections that wait for accept().
+    """One row. For a listening TCP socket `rx_queue` is the number of connections that wait for accept(), `tx_queue` the backlog
+    given to listen(), where sock_diag(7) tells it.
 
     For `unix`, the path stands in `local` (abstract ones begin with @), and the port is 0.
     """
@@ -100,7 +101,8 @@ def as_seen(rows: Iterable[Socket]) -> dict[str, Any]:
     if row is None:
         return {"state": GONE}
     if row.state == "LISTEN":
-        return {"state": row.state, "accept-queue": row.rx_queue}
+        backlog = {"backlog": row.tx_queue} if row.tx_queue else {}
+        return {"state": row.state, "accept-queue": row.rx_queue, **backlog}
     return {"state": row.state, "send-q": row.tx_queue, "recv-q": row.rx_queue}
 
 

@@ -30,7 +30,7 @@ from socklab.errors import UserError
 from socklab.hosts import host_of, networks_of
 from socklab.links import Links
 from socklab.scenario import plays
-from socklab.servers import NotReady, Server
+from socklab.servers import STOP_LIMIT, NotReady, Server
 from socklab.source import ScenarioError, Source
 from socklab.steps import Step
 
@@ -329,7 +329,7 @@ class Standing:
             raise Wrong(f'no server "{name}" here; there are {", ".join(self.servers)}')
         self.troubles.pop(name, None)
         try:
-            await self.servers[name].restart(2.0)
+            await self.servers[name].restart(STOP_LIMIT)
         except NotReady as exc:
             raise LabError(str(exc)) from None
         self.troubles.pop(name, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -154,6 +155,22 @@ def found(one: Found, path: Path, colour: bool = False) -> Iterator[str]:
         yield "      " + (paint(safe(line), "1", colour) if line.startswith("cause") else safe(shown_line))
 
 
+class Status:
+    """A line on a terminal that is written anew as things go on, and nothing in a pipe."""
+
+    def __init__(self) -> None:
+        self.shown = sys.stderr.isatty()
+
+    def tell(self, text: str) -> None:
+        if self.shown:
+            room = shutil.get_terminal_size().columns - 1
+            print(f"\r\033[K{safe(text)[:room]}", end="", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.shown:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+
+
 class Progress:
     """A bar on a terminal, and nothing in a pipe."""
 
@@ -161,23 +178,16 @@ class Progress:
 
     def __init__(self, total: int, what: str) -> None:
         self.total, self.what, self.done = total, what, 0
-        self.shown = sys.stderr.isatty()
+        self._status = Status()
 
     def step(self, name: str) -> None:
         self.done += 1
-        if self.shown:
-            full = self.WIDTH * self.done // max(self.total, 1)
-            bar = "█" * full + "·" * (self.WIDTH - full)
-            print(
-                f"\r{bar} {self.done} of {self.total} {self.what}  {safe(name)[:30]:<30}",
-                end="",
-                file=sys.stderr,
-            )
-            sys.stderr.flush()
+        full = self.WIDTH * self.done // max(self.total, 1)
+        bar = "█" * full + "·" * (self.WIDTH - full)
+        self._status.tell(f"{bar} {self.done} of {self.total} {self.what}  {name}")
 
     def close(self) -> None:
-        if self.shown:
-            print("\r\033[K", end="", file=sys.stderr)
+        self._status.close()
 
 
 def graded_line(name: str, points: float, possible: float, verdict: str, cause: str) -> str:

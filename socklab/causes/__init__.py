@@ -6,7 +6,7 @@ scenario's own `hint:` may.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from socklab.causes import chat, datagrams, echo, server
 from socklab.causes.start import of_start
@@ -25,9 +25,11 @@ def likely(
     framing: str = LINE,
     dialect: Dialect = PLAIN,
     step: Step | None = None,
+    asked_to_end: Iterable[str] = (),
 ) -> str:
-    """The cause of a failure that concerns these clients; empty where nothing is known."""
-    story = Story(events, tuple(clients), framing, dialect, step)
+    """The cause of a failure that concerns these clients; empty where nothing is known. `asked_to_end`: those whose connection was
+    to end, as a step before has found that it did."""
+    story = Story(events, tuple(clients), framing, dialect, step, frozenset(asked_to_end))
     by_framing = {LINE: chat.RULES, STREAM: echo.RULES, DATAGRAM: datagrams.RULES}[framing]
     if dialect.frames == CHUNKS and framing == STREAM:
         by_framing = ()  # a chat without lines: no rule of an echo holds

@@ -41,6 +41,8 @@ def _a_line_was_cut(story: Story, client: str, got: list[bytes]) -> str:
     for line in story.lines:
         if line.pieces < 2 or any(line.text in each for each in got):
             continue
+        if len(line.text) < 200 and (cause := _where_it_was_cut(story, line, got)):
+            return cause
         size = max(3, len(line.text) // 8)  # fewer bytes are in anything
         begin, end = line.text[:size], line.text[-size:]
         starts = [i for i, each in enumerate(got) if begin in each]
@@ -51,9 +53,28 @@ def _a_line_was_cut(story: Story, client: str, got: list[bytes]) -> str:
     return ""
 
 
+def _where_it_was_cut(story: Story, line: Line, got: list[bytes]) -> str:
+    """By the beginning and the end of a line that came in pieces, which stand in lines of their own."""
+    said = {each.text for each in story.lines}
+    heads = {line.text[:at].rstrip() for at in range(2, len(line.text))} - said
+    tails = {line.text[at:].lstrip() for at in range(1, len(line.text) - 1)} - said
+    begun = next((i for i, each in enumerate(got) if any(each.endswith(head) for head in heads)), None)
+    ended = next((i for i, each in reversed([*enumerate(got)]) if each in tails), None)
+    if ended is None:
+        return ""
+    if begun is not None and begun < ended:
+        return "a line that came in pieces was delivered as several: recv() is taken for a message"
+    return f"of {shown(line.text)}, which came in pieces, only the end was delivered: {_KEPT}"
+
+
+_KEPT = "what stands behind the last newline that recv() gave has to be kept until the rest of its line comes"
+
+
 def _a_long_line_was_cut(story: Story, client: str, got: list[bytes]) -> str:
+    times = Counter(line.text for line in story.lines)
     for line in story.lines:
-        if len(line.text) < 1000 or any(line.text in each for each in got):
+        came = sum(line.text in each for each in got)
+        if len(line.text) < 1000 or came >= times[line.text] or why_no_room(story, client, line.t):
             continue
         for each in got:
             size = _common(each, line.text)
@@ -223,8 +244,19 @@ def _not_to_itself(story: Story, client: str, got: list[bytes]) -> str:
         return "the sender does not get its own line: it goes to the others only"
     alone = not any(story.present(name, line.t) for name in others for line in missing)
     if missing and alone and not got and all(line.who == client for line in missing):
+        if any(_has_left(story, story.connected_at(client), line.t) for line in missing):
+            return f"after the others left, {client} was passed by: {_ROUND}"
         return f"{client} is alone in the room and does not hear itself: the sender is a member, too"
     return ""
+
+
+_ROUND = "the list of clients is changed while it is gone through, or one failed send() ends the round"
+
+
+def _has_left(story: Story, since: int, t: int) -> bool:
+    """Whether anybody left between two moments."""
+    gone = any(e.kind in ("closed", "aborted", "eof", "reset") and since < e.t < t for e in story.events)
+    return gone or any(quit_said(story, n, since, t) for n in story.everyone)
 
 
 def _passed_by(story: Story, client: str, got: list[bytes]) -> str:
@@ -242,10 +274,8 @@ def _passed_by(story: Story, client: str, got: list[bytes]) -> str:
             return f"{client} and {twin} are on one host, and only {twin} hears: clients are told apart by their IP address alone"
         if why := why_no_room(story, client, line.t):
             return f"{client} {why} for a while, and of what was sent to it meanwhile something is lost: what send() does not take at once has to be kept until there is room"
-        came_at = story.connected_at(client)
-        leavers = [e.node for e in story.events if e.kind in ("closed", "aborted") and came_at < e.t < line.t]
-        if leavers or any(quit_said(story, n, came_at, line.t) for n in story.everyone):
-            return f"after somebody left, {client} was passed by: the list of clients is changed while it is gone through, or one failed send() ends the round"
+        if _has_left(story, story.connected_at(client), line.t):
+            return f"after somebody left, {client} was passed by: {_ROUND}"
         spoke = any(who == client for who, e, _ in story.said if e.t > story.connected_at(client))
         if not spoke and not got and all(any(who == n for who, _, _ in story.said) for n in heard):
             return f"{client} has not said anything yet and hears nothing: a member is who is connected, not who has spoken"
@@ -305,6 +335,7 @@ def _thrown_others(story: Story) -> Iterator[tuple[str, Event]]:
         ]
         if (
             client not in story.clients
+            and client not in story.asked_to_end
             and mine
             and mine[-1].kind in ("eof", "reset")
             and (len(mine) < 2 or mine[-2].kind == "connected")
@@ -321,6 +352,19 @@ def _last_line_lost(story: Story, client: str, got: list[bytes]) -> str:
     return ""
 
 
+SEGMENT = 1448  # bytes; what is longer comes in pieces
+
+
+def _not_ended(story: Story, client: str, got: list[bytes]) -> str:
+    """Of a last line that had no newline: it came, and so did what was sent next, on the same line."""
+    for line in story.lines:
+        if line.ended or line.who == client or line.t == 1 << 62 or not story.is_wanted(client, line.text):
+            continue
+        if any(line.text in each and not each.endswith(line.text) for each in got):
+            return f"what {line.who} said last, without a newline before its FIN, is delivered without one: every line that is delivered ends with a newline"
+    return ""
+
+
 def _nobody_heard(story: Story) -> str:
     for client in story.clients:
         missing = lines_missing(story, client) if client in story.everyone else []
@@ -331,6 +375,12 @@ def _nobody_heard(story: Story) -> str:
                 return f"the server waits in send() to {others[0]}, who does not read, and everyone waits with it"
             if away := who_is_cut_off(story, story.events[-1].t, but=client):
                 return f"the server waits in send() to {away}, who is cut off, and everyone waits with it"
+            if (
+                story.unread(line.who) == 0
+                and not any(story.got(n) for n in story.everyone)
+                and len(line.text) > SEGMENT
+            ):
+                return f"of a line of {len(line.text):,} bytes, which takes more than one recv(), nothing was delivered: {_KEPT}"
             if story.unread(line.who) == 0 and not any(story.got(n) for n in story.everyone):
                 return f"the server reads what {line.who} says and sends it to nobody: is its list of clients empty, or the first line taken for a name (--dialect join={{name}})?"
     return ""
@@ -353,6 +403,7 @@ RULES: tuple[Rule, ...] = (
     for_each(_changed_text),
     _thrown_out,
     for_each(_last_line_lost),
+    for_each(_not_ended),
     for_each(_not_to_itself),
     for_each(_passed_by),
     blocked_by_another,

@@ -10,6 +10,9 @@ from socklab.causes.story import (
     for_each,
 )
 from socklab.matching import shown
+from socklab.sockets import GONE
+
+_REG, _DEREG = b"#REG", b"#DEREG"
 
 
 def _datagram_cut(story: Story, client: str, got: list[bytes]) -> str:
@@ -22,12 +25,14 @@ def _datagram_cut(story: Story, client: str, got: list[bytes]) -> str:
                 return f"of a datagram of {len(data):,} bytes {len(each):,} came: recvfrom({len(each)}) throws the rest away"
             if each.strip() == data.strip():
                 return "strip() takes white space away from what was sent"
+            text = data.strip()
+            if text in (_REG, _DEREG):
+                continue  # an answer may repeat what it answers
             if len(data) > 2 and each.endswith(data):
                 return f"it puts {shown(each[: -len(data)], 40)} before what was sent: a datagram is delivered unchanged"
+            if len(text) > 2 and text in each and story.is_wanted(client, data):
+                return f"{shown(data, 40)} came as {shown(each)}: a datagram is delivered unchanged"
     return ""
-
-
-_REG, _DEREG = b"#REG", b"#DEREG"
 
 
 def _registry(story: Story) -> str:
@@ -74,6 +79,12 @@ def _registry(story: Story) -> str:
                     return f"{shown(data)} is not taken for a command: white space around it does not count"
                 if not any(word != d and w == who for w, _, d in story.said if d.strip() in (_REG, _DEREG)):
                     return f"{shown(word)} is not answered: a client cannot know whether it is registered"
+            if (
+                who in story.clients
+                and not answered
+                and any(w == who and d.strip() == word and e.t < event.t for w, e, d in story.said)
+            ):
+                return f"a second {shown(word)} is not answered: the answer to the first may have been lost, so each is answered"
             members = members | {who} if word == _REG else members - {who}
             continue
         for name in story.clients:
@@ -98,10 +109,16 @@ def _registry(story: Story) -> str:
                     return (
                         f"{shown(data)} is taken for a command, and is a text: only the exact command is one"
                     )
-                if name == who and not any(data in got[n] for n in members - {name}) and len(members) > 1:
-                    continue
-                if name == who:
+                heard_by = [n for n in members - {name} if data in got[n]]
+                left = next(
+                    (w for w, e, d in story.said if d.strip() == _DEREG and w != name and e.t < event.t), ""
+                )
+                if left and not heard_by:
+                    return f"since {left}'s #DEREG {name} gets nothing any more: #DEREG takes off who sends it, and nobody else"
+                if name == who and heard_by:
                     return "what is said goes to every member but its sender: the sender is one of them, too"
+                if name == who and len(members) == 1:
+                    return f"{name} is the only member and does not hear itself: the sender is a member, too, and stays one until its #DEREG"
             if name not in members and came:
                 return f"{name} is not registered, and hears what is said: who sends something is taken in, or #DEREG is not obeyed"
     return ""
@@ -161,13 +178,48 @@ def _to_another(story: Story, client: str, got: list[bytes]) -> str:
     return ""
 
 
-def _silent_from_then_on(story: Story) -> str:
+def _elsewhere(story: Story) -> str:
+    """What it sends to somebody comes to a port where nobody is, and that host says so."""
+    for client in story.clients:
+        if not story.inbox(client).messages and any(
+            e.kind == "wire"
+            and "unreachable" in e.data["words"]
+            and (e.data["from"], e.data["to"]) == (client, "server")
+            for e in story.events
+        ):
+            return f"what it sends to {client} comes to a port where nobody is (ICMP): the answer goes to the address that recvfrom() gave, its port too"
+    return ""
+
+
+def _is_refused(story: Story) -> str:
+    for client in story.clients:
+        last = next((e.t for who, e, _ in reversed(story.said) if who == client), 0)
+        if any(
+            e.kind == "error" and e.data.get("error") == "refused" and e.t > last for e in story.of(client)
+        ):
+            return f"the server's host refuses what {client} sends (ICMP): its socket is closed, or is connected to another client by connect(), and takes no one else's"
+    return ""
+
+
+def _silent(story: Story) -> str:
     """It runs, but has not answered anybody since a certain datagram."""
     answered = [e.t for e in story.events if e.kind == "received"]
     later = [(who, e, data) for who, e, data in story.said if not answered or e.t > answered[-1]]
-    if len(later) >= 1 and answered and later[0][2] == b"":
+    if not later:
+        return ""
+    if later[0][2] == b"" and len(later) == 1:
+        return "an empty datagram is not answered: it is one like any other, and no end of anything in UDP"
+    if later[0][2] == b"":
         return "since an empty datagram it answers nobody: an empty one is no end of anything in UDP"
-    return ""
+    unread = next(
+        (e for e in reversed(story.events) if e.kind == "sockets" and e.data["peer"] == "listen"), None
+    )
+    who = later[-1][0]
+    if unread is None or who not in story.clients or unread.data["state"] == GONE:
+        return ""
+    if unread.data.get("recv-q"):
+        return f"it does not read: what {who} said lies in its socket, and recvfrom() is not called again"
+    return f"it has read what {who} said, and no answer came to anybody: none is sent, or to an address that nobody has"
 
 
 RULES: tuple[Rule, ...] = (
@@ -176,5 +228,7 @@ RULES: tuple[Rule, ...] = (
     _refused_in_between,
     _registry,
     for_each(_to_another),
-    _silent_from_then_on,
+    _elsewhere,
+    _is_refused,
+    _silent,
 )

@@ -62,7 +62,17 @@ def _act(event: Event) -> str:
 _EXPLAINED = {
     "BrokenPipeError": "it sent to a client that was gone (EPIPE), and nobody caught it",
     "ConnectionResetError": "a client ended with RST (ECONNRESET), and nobody caught it",
+    "Broken pipe": "it sent to a client that was gone (EPIPE), and nobody caught it",
+    "Connection reset": "a client ended with RST (ECONNRESET), and nobody caught it",
+    "ERR_STREAM_WRITE_AFTER_END": "it writes to a connection that it has ended itself: whoever leaves has to be off the list before end()",
+    "TimeoutError": "settimeout() ended a wait, and nobody caught it: that a client says nothing is no error",
+    "Too many open files": "it has no descriptor left (EMFILE), and nobody caught it",
+    "EPIPE": "it sent to a client that was gone (EPIPE), and nobody caught it",
+    "ECONNRESET": "a client ended with RST (ECONNRESET), and nobody caught it",
+    "BlockingIOError": "a call on a non-blocking socket would have had to wait (EAGAIN), and nobody caught it: what send() does not take has to be kept until there is room",
+    "JSONDecodeError": "it takes a line for JSON, and a line is any bytes",
     "UnicodeDecodeError": "it takes bytes for text: decode() fails at what is no UTF-8",
+    "Bad file descriptor": "it uses a socket that it has closed itself (EBADF): whoever leaves has to be off the list before close()",
     "changed size during iteration": "one thread changed the list of clients while another went through it",
     "OutOfMemoryError": "it ran out of memory",
 }
@@ -113,14 +123,92 @@ def _under_a_fault(story: Story) -> str:
     return ""
 
 
+def _does_not_run(story: Story) -> str:
+    """The scenario itself has stopped the server, or ended it: whoever waits for an answer waits in vain."""
+    if not story.clients or (story.step is not None and story.step.verb == "quiet"):
+        return ""
+    ends = {"eof", "reset"} & {e.kind for _, e in story.step.expects} if story.step is not None else set()
+    fates: dict[str, Event] = {
+        e.node: e for e in story.events if e.kind in ("spawned", "exited", "signalled")
+    }
+    for name, last in fates.items():
+        if any(e.t > last.t for client in story.clients for e in story.of(client) if e.kind == "received"):
+            continue
+        if last.data.get("signal") == "SIGSTOP":
+            return f"{_called(name)} is paused, and its process does nothing until it may go on; `continue: {name}` first?"
+        if last.kind == "exited" and last.data.get("expected") and not ends:
+            return f"{_called(name)} does not run: the scenario has ended it; `restart: {name}` first?"
+    return ""
+
+
+def _gets_slower(story: Story) -> str:
+    """It takes ever longer to serve somebody, and holds things for nearly all who have left."""
+    if story.step is None or story.step.verb not in ("connect", "repeat"):
+        return ""
+    held = next((e for e in reversed(story.events) if e.kind == "holdings"), None)
+    left = sum(e.kind in ("closed", "aborted") for e in story.events)
+    for what in ("zombies", "threads", "children", "descriptors") if held is not None else ():
+        if held is not None and left >= MANY and held.data[what] >= 0.8 * left:
+            loop = ' (at its end recv() gives b"": does the loop go on?)' if what == "threads" else ""
+            return f"{_LEAKED[what]}{loop}: it has {held.data[what]} {what} when {left} clients came and went, and gets slower with each"
+    return ""
+
+
+MANY = 50  # clients; of fewer, a pool's threads may be as many
+
+
+def _slow_to_accept(story: Story) -> str:
+    if story.step is None or story.step.verb not in ("connect", "repeat"):
+        return ""
+    came = sum(e.kind == "connected" for e in story.events)
+    waited = sum(e.kind == "note" and bool(e.data.get("waiting")) for e in story.events)
+    if waited >= 3 and waited * 2 >= came:
+        return f"{waited} of {came} connections waited in the accept queue: the server does something that takes its time between one accept() and the next"
+    return ""
+
+
+def _called(name: str) -> str:
+    return "the server" if name == "server" else name
+
+
+def _queue_is_full(story: Story) -> str:
+    """A SYN that finds the accept queue full is dropped; to its client the network is silent."""
+    for client in story.clients:
+        last = next((e for e in reversed(story.of(client)) if e.kind in ("connected", "refused")), None)
+        if last is None or last.kind != "refused" or last.data["error"] != "timed out":
+            continue
+        for event in reversed(story.events):
+            if event.kind == "sockets" and event.data["peer"] == "listen" and event.t >= last.t:
+                waiting, backlog = event.data.get("accept-queue", 0), event.data.get("backlog", 0)
+                if waiting > backlog:
+                    room = f", the backlog of listen() is {backlog}" if backlog else ""
+                    return (
+                        f"the accept queue of {_called(event.node)} is full: {waiting} connections wait for accept(){room}, and the kernel drops "
+                        f"the SYN of {client} and of all who come now: call accept() again at once, whatever the clients do, or give listen() more"
+                    )
+    return ""
+
+
 def _not_accepted(story: Story) -> str:
     for client in story.clients:
         mine = story.of(client)
         if any(e.kind == "note" and e.data.get("waiting") for e in mine) and not any(
             e.kind == "received" for e in mine
         ):
+            t = story.connected_at(client)
+            if not any(story.present(n, t) for n in story.everyone if n != client):
+                return f"the server has not accepted {client}'s connection, and nobody else is there: it is not at its accept(), or has never come to it"
             return f"the server has not accepted {client}'s connection: it serves one client at a time, or waits for another one in recv() or send()"
     return ""
+
+
+_LEAKED = {
+    "descriptors": "a socket is not closed when its client leaves",
+    "threads": "a thread does not end when its client leaves",
+    "zombies": "children end, and nobody waits for them (waitpid)",
+    "children": "a child process does not end when its client leaves",
+    "memory": "what is kept for a client is not freed when it leaves",
+}
 
 
 def _leaks(story: Story) -> str:
@@ -134,14 +222,7 @@ def _leaks(story: Story) -> str:
         clients = sum(e.kind == "connected" and e.t > events[0].t for e in story.events)
         growth = holdings.grown(events[0].data, events[-1].data, clients)
         if growth:
-            what = next(iter(growth))
-            why = {
-                "descriptors": "a socket is not closed when its client leaves",
-                "threads": "a thread does not end when its client leaves",
-                "zombies": "children end, and nobody waits for them (waitpid)",
-                "children": "a child process does not end when its client leaves",
-                "memory": "what is kept for a client is not freed when it leaves",
-            }[what]
+            why = _LEAKED[next(iter(growth))]
             return f"{why}: {holdings.told_growth(growth)} more after {clients} clients came and went"
     return ""
 
@@ -232,6 +313,17 @@ def blocked_by_another(story: Story) -> str:
     return ""
 
 
-FIRST: tuple[Rule, ...] = (_took_too_much, _died, _a_thread_died, _under_a_fault, _leaks, _not_accepted)
+FIRST: tuple[Rule, ...] = (
+    _took_too_much,
+    _died,
+    _a_thread_died,
+    _does_not_run,
+    _under_a_fault,
+    _leaks,
+    _gets_slower,
+    _queue_is_full,
+    _slow_to_accept,
+    _not_accepted,
+)
 
 LAST: tuple[Rule, ...] = (_was_reset,)

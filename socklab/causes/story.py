@@ -24,6 +24,8 @@ class Story:
     framing: str
     dialect: Dialect
     step: Step | None
+    asked_to_end: frozenset[str] = frozenset()
+    """Whose connection was to end, as a step before has found that it did."""
     _inboxes: dict[str, Inbox] = field(default_factory=dict)
     _got: dict[str, list[bytes]] = field(default_factory=dict)
     _wanted: dict[str, list[re.Pattern[bytes]]] = field(default_factory=dict)
@@ -173,8 +175,10 @@ CLOSED = re.compile(r"(cut|reject)(,|$)")
 
 
 def ended_by_the_server(story: Story) -> Iterator[tuple[str, Event]]:
-    """Clients that the server has closed, with the event."""
+    """Clients that the server has closed unasked, with the event."""
     for client in story.clients or story.everyone:
+        if client in story.asked_to_end:
+            continue
         since = story.connected_at(client)
         mine = [
             e for e in story.of(client) if e.kind in ("eof", "reset", "closed", "aborted") and e.t >= since
@@ -224,7 +228,19 @@ def for_each(rule: Callable[[Story, str, list[bytes]], str]) -> Rule:
 
 
 def is_in(line: Line, got: Iterable[bytes]) -> bool:
-    return any(line.text in each for each in got)
+    return any(_stands_in(line.text, each) for each in got)
+
+
+def _stands_in(text: bytes, data: bytes) -> bool:
+    """Whether a text is in what came; `line 2` is not in `line 20`."""
+    at = data.find(text)
+    while at >= 0:
+        end = at + len(text)
+        before, behind = data[max(at - 1, 0) : at], data[end : end + 1]
+        if not (text[:1].isdigit() and before.isdigit()) and not (text[-1:].isdigit() and behind.isdigit()):
+            return True
+        at = data.find(text, at + 1)
+    return False
 
 
 def lines_missing(story: Story, client: str) -> list[Line]:
@@ -237,10 +253,14 @@ def lines_missing(story: Story, client: str) -> list[Line]:
     story._missing[client] = [
         line for line in story.lines
         if line.ended and story.is_wanted(client, line.text) and line.t > since and line.text.strip() not in (quits, b"")
-        and not (line.text in whole and (b"\n" not in line.text or is_in(line, got)))
+        and not (_stands_in(line.text, whole) and (b"\n" not in line.text or is_in(line, got)))
     ]  # fmt: skip
     return story._missing[client]
 
 
 def quit_said(story: Story, name: str, since: int, t: int) -> bool:
-    return any(who == name and since < e.t < t and data.strip() == b"quit" for who, e, data in story.said)
+    quit_ = (story.dialect.quit or "quit").encode()
+    return any(
+        who == name and since < e.t < t and quit_ in (line.strip() for line in data.split(b"\n"))
+        for who, e, data in story.said
+    )

@@ -247,8 +247,12 @@ async def _checked_as(order: Any, arguments: argparse.Namespace) -> int:
         raise Usage(
             "on Docker a program runs in an image: name one with --image, like --image python:3.13-slim"
         )
-    async with chosen(arguments.on, order.guest.at) as backend:
-        done = await check.check(order, backend, options_of(arguments), arguments.jobs)
+    status = terminal.Status()
+    try:
+        async with chosen(arguments.on, order.guest.at) as backend:
+            done = await check.check(order, backend, options_of(arguments), arguments.jobs, status.tell)
+    finally:
+        status.close()
     print(*terminal.report(done, terminal.coloured(sys.stdout), arguments.verbose), sep="\n")
     for path, text in ((arguments.json, report.as_json(done)), (arguments.junit, report.junit([done]))):
         if path is not None and not written(path, text):
@@ -341,22 +345,16 @@ async def _explored(arguments: argparse.Namespace) -> int:
     from socklab import explore, terminal
 
     order = order_of(arguments)
-    tty = sys.stderr.isatty()
-
-    def played(number: int, failed: int) -> None:
-        if tty:
-            print(f"\r{number} histories, {failed} failed ", end="", file=sys.stderr, flush=True)
-
+    status = terminal.Status()
     try:
         async with chosen(arguments.on) as backend:
             words = f"{arguments.contract} --seed {arguments.seed} --on {backend.name} -- {' '.join(order.command)}"
             explorer = explore.Explorer(order, backend, options_of(arguments), arguments.seed, words)
             done = await explorer.explore(
-                arguments.histories, arguments.seconds, arguments.jobs, arguments.more, played
+                arguments.histories, arguments.seconds, arguments.jobs, arguments.more, status.tell
             )
     finally:
-        if tty:
-            print("\r\033[K", end="", file=sys.stderr)
+        status.close()
     colour = terminal.coloured(sys.stdout)
     for number, found in enumerate(done.found, 1):
         path = _free(arguments.out, f"{arguments.contract}-seed{arguments.seed}", number)

@@ -37,14 +37,19 @@ def got(who: str, text: str) -> tuple[str, str, dict[str, Any]]:
         ([TRACEBACK, ("server", "exited", {"status": 1})], "the server's process ended in the middle of the play: ValueError: not enough values to unpack"),
         ([("server", "exited", {"status": -11})], "the server's process ended in the middle of the play: signal 11, a memory error"),
         ([("server", "exited", {"status": -13})], "the server's process ended in the middle of the play: SIGPIPE"),
-        ([("server", "exited", {"status": 0, "expected": True})], ""),
+        ([("server", "exited", {"status": 0, "expected": True})], "the server does not run: the scenario has ended it"),
+        ([("server", "exited", {"status": 0, "expected": True}), ("server", "spawned", {})], ""),
+        ([("server", "signalled", {"signal": "SIGSTOP"})], "the server is paused"),
+        ([("server", "signalled", {"signal": "SIGSTOP"}), ("server", "signalled", {"signal": "SIGCONT"})], ""),
+        ([("server", "signalled", {"signal": "SIGSTOP"}), got("bob", "x")], ""),
         ([("bob", "connected", {}), got("bob", "x"), ("server", "signalled", {"signal": "SIGKILL"}), ("bob", "eof", {})], ""),
         ([("", "fault", {"links": {"bob→server": "cut"}})], "the link bob → server is still under a fault (cut); heal it first?"),
         ([("", "fault", {"links": {"bob→server": "cut"}}), ("", "fault", {"links": {}})], ""),
         ([("", "fault", {"links": {"carol→server": "cut"}})], ""),
         ([("", "fault", {"links": {"bob→carol": "cut"}})], ""),
         ([("", "fault", {"links": {"bob→server": "drop the 1st data"}})], ""),
-        ([("bob", "note", {"waiting": True})], "the server has not accepted bob's connection: it serves one client at a time"),
+        ([("alice", "connected", {}), ("bob", "connected", {}), ("bob", "note", {"waiting": True})], "the server has not accepted bob's connection: it serves one client at a time"),
+        ([("bob", "connected", {}), ("bob", "note", {"waiting": True})], "the server has not accepted bob's connection, and nobody else is there"),
         ([("bob", "note", {"waiting": True}), got("bob", "x")], ""),
         ([("server", "note", {"excess": "has 900 children, and may have 200"})], "the server has 900 children, and may have 200"),
     ],
@@ -97,6 +102,10 @@ CONNECTED = [("alice", "connected", {}), ("bob", "connected", {})]
         (LINE, [said("alice", "hello\n"), got("alice", "hello\n")], "bob"),
         (LINE, [said("bob", "hello\n"), got("alice", "hello\n")], "the sender does not get its own line"),
         (LINE, [said("alice", "hello\n"), got("bob", "hello")], "without the newline"),
+        (LINE, [said("alice", "fo"), said("alice", "ur\n"), got("bob", "fo\n"), got("bob", "ur\n")], "delivered as several"),
+        (LINE, [said("alice", "fo"), said("alice", "ur\n"), got("bob", "ur\n")], "only the end was delivered"),
+        (LINE, [said("alice", "fo"), said("alice", "ur\n"), got("bob", "four\n")], ""),
+        (LINE, [said("alice", "bye"), ("alice", "half-closed", {}), got("bob", "byealice has left\n")], "every line that is delivered ends with a newline"),
         (LINE, [said("alice", "  hello\n"), got("bob", "hello\n")], "strip()"),
         (LINE, [said("alice", "hello\n"), got("bob", "hello\n"), got("bob", "hello\n")], "2 times"),
         (LINE, [said("alice", "unfinis"), ("alice", "aborted", {}), said("bob", "hello\n"), got("bob", "unfinishello\n")], "outlives its client"),
@@ -145,3 +154,24 @@ def test_the_scenarios_own_hint_is_told_where_no_rule_speaks() -> None:
 )
 def test_why_a_program_did_not_become_a_server(printed: str, why: str, cause: str) -> None:
     assert cause in causes.of_start(told(("server", "log", {"stream": "stderr", "text": printed})), why)
+
+
+def test_who_was_to_be_thrown_out_is_no_cause() -> None:
+    """alice's endless line ended her connection, as a step before has asked; that bob hears nothing has another cause."""
+    events = told(
+        PLAY,
+        *CONNECTED,
+        said("alice", "x" * 70_000 + "\n"),
+        ("alice", "eof", {}),
+        said("bob", "still here\n"),
+    )
+
+    assert "thrown out" in causes.likely(events, ["bob"], LINE)
+    assert "thrown out" not in causes.likely(events, ["bob"], LINE, asked_to_end=["alice"])
+
+
+def test_a_line_does_not_stand_in_one_with_a_longer_number() -> None:
+    own = [said("alice", "line 2\n"), got("alice", "line 2\n")]
+
+    assert causes.likely(told(PLAY, *CONNECTED, *own, got("bob", "line 20\n")), ["bob"], LINE)
+    assert causes.likely(told(PLAY, *CONNECTED, *own, got("bob", "<line 2>\n")), ["bob"], LINE) == ""

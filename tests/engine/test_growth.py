@@ -67,7 +67,7 @@ class Game:
             self.happen("received", name, text=text)
         assert waiting.settled()
         self._step(f"2.{number}.2", expect.line, "expect", "end")
-        self.judge.conclude(waiting, 2.0)
+        self.judge.conclude(waiting)
 
     def end(self) -> None:
         self._step("2", 7, "repeat", "end")

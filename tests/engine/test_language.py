@@ -235,7 +235,7 @@ REFUSED = {
             "- {within: 1s}": "a step without a verb",
             "- {send: {alice: x}, expect: {alice: x}}": 'two verbs in one step, "send" and "expect"; give each a "- " of its own, or put them into together:',
             "- {send: {alice: x}, wihtin: 1s}": 'Did you mean "within"?',
-            "- {quiet: {alice: 1s}, within: 1s}": "within: says nothing about quiet; it goes with connect, send, expect, load, sockets, steady, stop, restart",
+            "- {quiet: {alice: 1s}, within: 1s}": "within: says nothing about quiet; it goes with connect, send, expect, load, sockets, steady, stop, restart, repeat",
             "- {send: {alice: x}, during: [{note: x}]}": "during: says nothing about send; it goes with partition, isolate, cut, reject, drop, loss, delay, duplicate, reorder, corrupt, rate, unplug, pause, stall",
             "- {send: {alice: x}, as: y}": "as: says nothing about send; it goes with expect",
             "- {send: {alice: x}, fails: refused}": 'unknown verb or modifier "fails"',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests import pseudo_terminal
 from tests.judging.conftest import CHAT, ECHO, ROOT, START, Run
 
 WRONG = ROOT / "tests" / "zoo" / "wrong"
@@ -64,6 +66,24 @@ def test_a_right_server_gets_all_its_points(run: Run, server: Path, tmp_path: Pa
     suite = ElementTree.parse(tmp_path / "out.xml").getroot()[0]
     assert (suite.get("failures"), int(suite.get("tests") or 0)) == ("0", len(report["items"]))
     assert not (tmp_path / "runs").exists()
+
+
+def test_on_a_terminal_it_says_how_far_it_has_come(server: Path, tmp_path: Path) -> None:
+    """Of a server that is slow, which scenario it is that takes so long."""
+    ours, theirs = pseudo_terminal.opened(columns=100)
+    words = ("check", "chat", "--no-runs", "--only", "quit-leaves", *START)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    program = pseudo_terminal.run(
+        [sys.executable, "-m", "socklab", *words], theirs, cwd=tmp_path, env=environment
+    )
+    said = b""
+    while came := pseudo_terminal.read(ours):
+        said += came
+    os.close(ours)
+
+    assert program.wait() == 0
+    assert b"0 of 1 played, now quit-leaves" in said
+    assert b": 1 of 1 points" in said.rpartition(b"\033[K")[2]
 
 
 def test_a_part_of_the_contract_can_be_asked_alone(run: Run, server: Path, tmp_path: Path) -> None:

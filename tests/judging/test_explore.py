@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from socklab import player
+from socklab.check import Order
+from socklab.conductor import Options
 from socklab.contracts import CONTRACTS
+from socklab.explore import Exploration, Explorer
+from socklab.guest import Guest
 from socklab.random_histories import MODELS, generate, scenario, smaller, steps_of
 from socklab.scenario import plays
 from socklab.source import Source
@@ -73,3 +79,25 @@ def test_what_is_found_is_a_small_scenario_that_fails_again(
     again = run("play", path.name, "--no-runs", *start)
     assert again.returncode == 1
     assert cause in again.stdout
+
+
+def test_a_failure_that_is_made_smaller_is_told_as_one() -> None:
+    """The smaller histories that fail, too, are the same failure."""
+    program = str(WRONG / "chat-first-line-only.py")
+    command = ("python3", program, "{host}", "{port}")
+    order = Order(contract=CONTRACTS["chat"], guest=Guest(folder=WRONG), command=command)
+    told: list[str] = []
+
+    async def explored() -> Exploration:
+        backend, _ = await player.choose("auto")
+        try:
+            return await Explorer(order, backend, Options(), seed=3).explore(400, 60.0, tell=told.append)
+        finally:
+            await backend.close()
+
+    (found,) = asyncio.run(explored()).found
+
+    smaller = [text for text in told if "made smaller" in text]
+    assert smaller
+    assert all(text.startswith(f"history {found.number} fails, and is made smaller: ") for text in smaller)
+    assert all(re.fullmatch(r"\d+ histories", text) for text in told if text not in smaller)
