@@ -135,6 +135,29 @@ class Grader:
 
         return list(await asyncio.gather(*(one(n, s) for n, s in enumerate(submissions))))
 
+    def unheeded(self) -> list[str]:
+        """Which scenarios of the rubric's own move no point, why, and what would change that. Raises ScenarioError and NoSuchPath."""
+        order = self.order_of_none()
+        played = {each.plays[0].path for each in check.asked(order)}
+        own = {each.path: each for each in player.scenarios([*self.rubric.public, *self.rubric.hidden])}
+        told = []
+        for path, scenario in own.items():
+            name, category = report.name_of(scenario), report.category_of(scenario)
+            if path not in played and scenario.contract in (None, order.contract.name):
+                told.append(
+                    f"{path}: is not played: it needs service: {order.model} and what of the contract it holds, like clauses: [{order.contract.name}.1]"
+                )
+            elif scenario.contract == order.contract.name and not (
+                scenario.advice
+                or not self.rubric.points
+                or category in self.rubric.points
+                or name in self.rubric.scenarios
+            ):
+                told.append(
+                    f"{path}: counts nothing: it belongs to {category}, to which the rubric gives no points; give it some by scenarios: {{{name}: 5}}"
+                )
+        return told
+
     # one submission
 
     async def _graded(self, number: int, submission: Submission, key: str, jobs: int) -> Graded:

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from socklab.errors import UserError
 from socklab.history import Past, from_wire
 from socklab.judge import ASSERTING, scenario_of
 from socklab.matching import DATAGRAM, LINE, STREAM
@@ -21,6 +22,10 @@ _VOLATILE = re.compile(
 )
 _LOOSELY = {"address": r"[\d.]+(:\d+)?", "time": r"\d{1,2}:\d\d(:\d\d)?(\.\d+)?", "date": r"\d{4}-\d\d-\d\d"}
 """What differs from play to play, and what stands for it."""
+
+
+class NothingDone(UserError):
+    """A session of which no scenario can be made yet."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +68,7 @@ def scenario(title: str, service: str, framing: str, moments: Sequence[Moment]) 
 def of_session(events: Past, title: str) -> str:
     """The same of a session (socklab/session.py): the steps that were typed and passed, and expectations of what came unexpected.
 
-    Raises ScenarioError and LookupError for what is no history of a session."""
+    Raises NothingDone, and ScenarioError and LookupError for what is no history of a session."""
     whole = scenario_of(events)
     begin = next(event for event in events if event.kind == "play")
     given = len(whole.steps) - sum(event.kind == "typed" for event in events)
@@ -83,6 +88,8 @@ def of_session(events: Past, title: str) -> str:
             else:
                 kind = "got" if event.kind == "received" else event.kind
                 moments.append(Moment(event.node, kind, data, event.t))
+    if not moments:
+        raise NothingDone("nothing was done yet, so there is nothing to save")
     head, _, _ = str(begin.data["scenario"]).partition("\nsteps:\n")
     head = re.sub(
         r"(?m)^title:.*$", lambda _: f"title: {json.dumps(title, ensure_ascii=False)}", head, count=1

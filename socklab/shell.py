@@ -106,7 +106,11 @@ class Shell:
         try:
             failure = await self.session.do(text)
         except ScenarioError as exc:
-            self._told(exc.message)
+            verb = text.split()[0]
+            way = (
+                f"; write {verb}: …, help {verb} says what it takes" if verb in VERBS and verb != text else ""
+            )
+            self._told(exc.message + way)
         except LabError as exc:
             self._told(str(exc))
         else:
@@ -142,8 +146,9 @@ class Shell:
     async def _save(self, path: Path) -> None:
         """Write the scenario, and play it in a lab of its own to see that it passes."""
         try:
+            saved.may_be(path)
             scenario = saved.save(path, recorded.of_session(self.session.rig.history, saved.title_of(path)))
-        except saved.NotSaved as exc:
+        except (saved.NotSaved, recorded.NothingDone) as exc:
             self._told(str(exc))
             return
         session = self.session

@@ -193,7 +193,7 @@ class Progress:
 def graded_line(name: str, points: float, possible: float, verdict: str, cause: str) -> str:
     """`anna      17 of 24  wrong          two lines …`"""
     name = safe(name)
-    return f"{name}{' ' * (24 - cells(name))} {points:>6g} of {possible:g}  {verdict:<14} {printable(cause, 110)}".rstrip()
+    return f"{name}{' ' * (24 - cells(name))} {round(points, 1):>6g} of {possible:g}  {verdict:<14} {printable(cause, 110)}".rstrip()
 
 
 def explored(played: int, once: int, found: int, seconds: float) -> str:

@@ -346,7 +346,10 @@ class Pages:
             raise _Wrong(404, "no session: this play has its scenario")
         name = f"{watched.scenario.label}.scenario.yaml"
         headers = {**HEADERS, "Content-Disposition": f'attachment; filename="{name}"'}
-        text = recorded.of_session(watched.history, watched.scenario.title)
+        try:
+            text = recorded.of_session(watched.history, watched.scenario.title)
+        except recorded.NothingDone as exc:
+            raise _Wrong(404, str(exc)) from None
         return PlainTextResponse(text, headers=headers)
 
     async def _body(self, request: Request) -> dict[str, Any]:

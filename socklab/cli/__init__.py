@@ -259,7 +259,12 @@ def _ordered(words: Sequence[str], program: Sequence[str]) -> int:
         from socklab import completion
 
         completion.answer(parser)
-    arguments = parser.parse_args(words)
+    arguments, unknown = parser.parse_known_args(words)
+    if unknown:
+        which = f"{parser.prog} {arguments.command}"
+        behind = arguments.command in judging.COMMANDS and not program and not unknown[0].startswith("-")
+        way = "the command that starts a server stands behind --" if behind else f"see {which} --help"
+        parser.exit(USAGE, f"{which}: unrecognized arguments: {' '.join(unknown)}; {way}\n")
     arguments.program = tuple(program)
     return int(arguments.run(arguments))
 

@@ -288,6 +288,8 @@ async def _graded(arguments: argparse.Namespace) -> int:
         names = sorted({report.name_of(a.plays[0]) for a in check.asked(grader.order_of_none())})
         if arguments.rubric:
             rubric.check_names(arguments.rubric, names)
+            for message in grader.unheeded():
+                terminal.error(message)
         bar = terminal.Progress(len(submissions), "graded")
         graded = await grader.grade(
             submissions, arguments.side_by_side, arguments.again, lambda one: bar.step(one.name)

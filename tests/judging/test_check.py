@@ -247,6 +247,7 @@ def test_a_dialect_is_proposed_and_then_obeyed(run: Run, tmp_path: Path) -> None
     ("words", "said"),
     [
         (["chat"], "what server? Name a command"),
+        (["chat", "python3", "server.py"], "the command that starts a server stands behind --"),
         (["chat", "--iterative", "--", "x"], "--iterative is a way to echo"),
         (["chat", "--address", "1.2.3.4"], 'is no HOST:PORT'),
         (["chat", "--address", "127.0.0.1:1", "--", "x"], "either --address"),

@@ -126,6 +126,26 @@ def test_a_rubric_says_what_starts_them_and_what_counts(run: Run, submissions: P
     assert (secret["visibility"], secret["output"], secret["score"]) == ("after_published", "", 7.0)
 
 
+def test_a_scenario_of_the_rubrics_own_that_moves_no_point_is_told(
+    run: Run, submissions: Path, tmp_path: Path
+) -> None:
+    """One that says not what of the contract it holds is not played; one whose category has no points counts nothing."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    steps = "service: chat\nclients: [alice]\nsteps:\n  - connect: alice\n  - send: {alice: hi}\n  - expect: {alice: hi}\n"
+    for name, clauses in {"none": "", "bytes": "clauses: [chat.7]\n", "all": "clauses: [chat.2]\n"}.items():
+        (hidden / f"{name}.scenario.yaml").write_text(f"title: Hidden\n{clauses}{steps}")
+    (tmp_path / "rubric.yaml").write_text("points: {fan-out: 20}\nhidden: hidden\n")
+
+    done = run("grade", "chat", "submissions", "--rubric", "rubric.yaml", *START)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    bytes_, none = sorted(line for line in done.stderr.splitlines() if "hidden" in line)
+    assert "bytes.scenario.yaml: counts nothing: it belongs to bad input" in bytes_
+    assert "scenarios: {bytes: 5}" in bytes_
+    assert "none.scenario.yaml: is not played" in none
+
+
 @pytest.mark.parametrize(
     ("rubric", "said"),
     [

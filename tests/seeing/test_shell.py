@@ -152,11 +152,12 @@ def test_a_scenario_is_played_step_by_step(tmp_path: Path) -> None:
     ("line", "told"),
     [
         ("nonsense", 'expected a step, got "nonsense"'),
+        ("connect alice", "write connect: …, help connect says what it takes"),
         ("send: {dora: x}", 'no client "dora"'),
         ("alice: hello", "alice is not connected; put `connect: alice` before it"),
         ("connect: {alice: {over: ipv6}}", "begin it with --ipv6"),
         ("save here.txt", "name it so"),
-        ("save /proc/none/x.scenario.yaml", "/proc/none/x.scenario.yaml: No such file or directory"),
+        ("save begun.scenario.yaml", "nothing was done yet"),
         ("help nothing", 'there is no verb "nothing"'),
         ("\x1b[31mred", "\\x1b[31mred"),
         ("kill: alice", '"alice"'),
@@ -172,6 +173,13 @@ def test_what_cannot_be_done_is_told_in_a_line_and_the_shell_goes_on(
     assert told in text
     assert "\x1b[31mred" not in text
     assert re.search(r'alice ← +"hi\\n"', text)
+
+
+def test_a_scenario_that_cannot_be_written_is_told_in_a_line(tmp_path: Path) -> None:
+    status, text = fed(tmp_path, "chat", "connect: alice", "save /proc/none/x.scenario.yaml")
+
+    assert status == 2
+    assert "/proc/none/x.scenario.yaml: No such file or directory" in text
 
 
 @pytest.mark.parametrize(
