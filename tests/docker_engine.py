@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+IMAGE = os.environ.get("PYTHON_IMAGE", "python:3.13-slim")
 IN_CONTAINERS = (
     *("Dockerfile", ".dockerignore", "docker-compose.yml", "docker-stack.yml"),
     *("services", "clients", "socklab", "scenarios"),
@@ -26,7 +27,7 @@ def need_engine() -> None:
     try:
         docker("compose", "version")
         docker("version")
-        docker("image", "inspect", os.environ.get("PYTHON_IMAGE", "python:3.13-slim"))
+        docker("image", "inspect", IMAGE)
     except (FileNotFoundError, subprocess.CalledProcessError) as exc:
         said = (getattr(exc, "stderr", "") or str(exc)).strip().splitlines()
         pytest.skip(f"no Docker engine with Compose and the base image: {said[-1] if said else exc}")

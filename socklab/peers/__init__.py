@@ -81,7 +81,9 @@ class Peer:
                 text=True,
             )
             if done.returncode:
-                raise Missing(f"{self.name}: cannot be compiled: {done.stderr.strip().splitlines()[0]}")
+                said = done.stderr.strip().splitlines()
+                error = next((line for line in said if "error:" in line), said[-1] if said else "")
+                raise Missing(f"{self.name}: cannot be compiled: {error or f'status {done.returncode}'}")
         return str(program)
 
 

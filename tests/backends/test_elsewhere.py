@@ -80,6 +80,26 @@ def test_an_ordinary_user_has_every_link_fault(readable: Path) -> None:
     assert "\nno " not in done.stdout
 
 
+def test_where_namespaces_are_refused_processes_serve_and_nobody_else_is_ended() -> None:
+    """What ends a lab on netns, a signal to all in its PID namespace, must not be sent from where it never came to have one."""
+    apart = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    try:
+        subprocess.run([*apart, "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as exc:
+        pytest.skip(f"no user namespaces here: {exc}")
+    script = f"""echo 0 > /proc/sys/user/max_net_namespaces
+        sleep 100 & bystander=$!
+        {sys.executable} -m socklab play -q --no-runs scenarios/udp-echo/boundaries-are-kept.yaml || exit
+        kill -0 $bystander && echo he lives"""
+
+    done = subprocess.run([*apart, "sh", "-c", script], cwd=ROOT, capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "network namespaces do not work here" in done.stderr
+    assert "1 passed, 0 failed on process" in done.stdout
+    assert done.stdout.endswith("he lives\n")
+
+
 def hidden(*patterns: str) -> str:
     """A shell's words that hide these programs and libraries from what it starts next."""
     folders = ("/usr/sbin", "/sbin", "/usr/bin", "/usr/lib/*", "/lib/*")

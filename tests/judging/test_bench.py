@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.clients.agent_process import until
 from tests.judging.conftest import ECHO, ROOT, START, Run
 
 WRONG = ROOT / "tests" / "zoo" / "wrong"
+RIGHT = ROOT / "tests" / "zoo" / "right"
 SHORT = ("--seconds", "0.2", "--rounds", "1")
 
 
@@ -108,6 +110,21 @@ def test_a_server_of_ones_own_stands_beside_ours_and_peers(run: Run, echo: Path,
     if peers := names - {"eventloop", "yours"}:
         assert "× best peer" in done.stdout
         assert any(re.search(r" 1\.00 ", lines[peer]) for peer in peers)
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs a C compiler (apt install gcc libc6-dev)")
+@pytest.mark.parametrize(
+    "source", [*ROOT.glob("socklab/peers/*.c"), *RIGHT.glob("*.c")], ids=lambda path: path.name
+)
+def test_what_is_in_c_can_be_compiled_by_stricter_compilers(source: Path, tmp_path: Path) -> None:
+    """What one warns of, such as a call that no header declares, the next version refuses."""
+    done = subprocess.run(
+        ["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "program", source],
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_peers_that_are_missing_are_skipped_by_name(run: Run, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import socklab
+from tests.docker_engine import IMAGE, docker, need_engine
 from tests.faces.conftest import ECHO, ROOT
 from tests.package.conftest import Run
 
@@ -91,6 +92,24 @@ def test_a_server_of_ones_own_is_judged(run: Run, tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "right" in done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_it_plays_on_the_python_of_a_container(wheel: Path) -> None:
+    """Another Python than this one where the image has one. With all rights on namespaces, and with a container's usual ones on processes."""
+    need_engine()
+    script = """pip install -q --no-cache-dir /wheel/*.whl || exit 77
+        set -e
+        export PYTHONWARNINGS=error::DeprecationWarning
+        socklab play -q --no-runs scenarios/udp-echo scenarios/echo/what-is-sent-comes-back
+        setpriv --bounding-set=-all socklab play -q --no-runs scenarios/udp-echo scenarios/echo/what-is-sent-comes-back"""
+    options = ("--rm", "--privileged", "--volume", f"{wheel.parent}:/wheel:ro", "--workdir", "/srv")
+    done = docker("run", *options, IMAGE, "sh", "-c", script, limit=250, check=False)
+
+    if done.returncode == 77 and "No matching distribution" in done.stderr:
+        pytest.skip(f"the package index cannot be reached from a container: {done.stderr.splitlines()[0]}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"passed, 0 failed on netns .*passed, 0 failed on process ", done.stdout, re.DOTALL)
 
 
 def test_a_service_of_the_lab_is_talked_to(run: Run) -> None:
