@@ -1,4 +1,4 @@
-"""The conductor's side of a control stream, of a scripted client or of a gate: commands out, answers and events in, JSON lines."""
+"""The conductor's side of a control stream, of a scripted client, a gate or a capture: commands out, answers and events in, JSON lines."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A small grammar for YAML trees: each type parses, and says of itself what it takes as JSON Schema.
 
 One description serves both, so the editor's schema and the program accept and refuse the same files. What a schema
-cannot say (that a name is known, that a capture was made before) is checked afterwards, in `scenario`.
+cannot say (that a name is known, that a capture was made before) is checked afterwards, in `reader`.
 """
 
 from __future__ import annotations

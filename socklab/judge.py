@@ -1,6 +1,6 @@
 """The judge: what the history so far says of each expectation. Pure, and driven by events alone.
 
-The conductor feeds it events as they happen and asks it; `again` feeds it a recorded history and comes to the same verdict.
+The rig feeds it events as they happen, the performer asks it; `again` feeds it a recorded history and comes to the same verdict.
 """
 
 from __future__ import annotations

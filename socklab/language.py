@@ -1,7 +1,7 @@
 """The scenario language as a grammar: what may stand where, said once.
 
 It parses (`SCENARIO.parse(tree)`), and the JSON Schema for editors is made from it. What a schema cannot say (names,
-connections, captures) is checked in `scenario`.
+connections, captures) is checked in `reader`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a scenario is made of: clients, and steps with what they do, send and expect. Pure data.
 
-`reader` makes them of what a file says; a judge, a conductor and a report read them.
+`reader` makes them of what a file says; the performer does them, the judge says whether what they expect has come.
 """
 
 from __future__ import annotations

@@ -91,7 +91,8 @@ class Apart:
 
 
 Inside = Literal["agent", "gate", "capture"]
-"""The scripted client (clients/agent.py), and what judges the packets that come to a node (inside/gate.py)."""
+"""Our own programs there: the scripted client (clients/agent.py), what judges the packets that come to a node (inside/gate.py), and what
+reads all of them (inside/capture.py)."""
 
 OnLine = Callable[[str, bytes, int], None]
 """Called with ("stdout" | "stderr", the line without its newline, monotonic nanoseconds) for each line a program prints."""

@@ -22,6 +22,7 @@ from socklab.sockets import SocketTable
 
 KEEPER = Path(__file__).with_name("keeper.py")
 LONGEST_LINE = 65536  # bytes; a longer one is handed on in pieces
+PIPE = 32768  # bytes that surely go into a pipe at once (pipe(7))
 ADMIN_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 _PACKET = 1 << 20
 _TABLES = ("tcp", "tcp6", "udp", "udp6", "unix")  # as the keeper sends them
@@ -181,43 +182,49 @@ class EmbeddedLab:
         stdio: tuple[int, int, int] | None = None,
         confined: Mapping[str, Any] | None = None,
     ) -> Program:
-        opened: list[int] = []
+        message = {"argv": list(argv), "env": dict(env), "cwd": cwd, "confined": dict(confined or {})}
+        if stdio is not None:
+            return await self._start(node, message, stdio, (), None)
+        null = os.open(os.devnull, os.O_RDONLY)
         try:
-            if stdio is None:
-                null = os.open(os.devnull, os.O_RDONLY)
-                out, out_end = os.pipe()
-                err, err_end = os.pipe()
-                opened = [null, out_end, err_end]
-                readers = [("stdout", out), ("stderr", err)]
-                stdio = (null, out_end, err_end)
-            else:
-                readers = []
-            number = next(self._numbers)
-            exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-            running = _Running(exited, readers, on_line)
-            self._running[number] = running
-            message = {
-                "do": "spawn",
-                "program": number,
-                "node": node,
-                "argv": list(argv),
-                "env": dict(env),
-                "cwd": cwd,
-                "confined": dict(confined or {}),
-            }
-            try:
-                answer, descriptors = await self._ask(number, message, list(stdio))
-            except BaseException:
-                self._running.pop(number, None)
-                running.close()
-                raise
+            return await self._start_heard(node, message, null, on_line)
         finally:
-            for each in opened:
+            os.close(null)
+
+    async def _start_heard(
+        self, node: str, message: Mapping[str, Any], stdin: int, on_line: OnLine | None
+    ) -> Program:
+        """Start a program whose output we read."""
+        out, out_end = os.pipe()
+        err, err_end = os.pipe()
+        try:
+            readers = [("stdout", out), ("stderr", err)]
+            return await self._start(node, message, (stdin, out_end, err_end), readers, on_line)
+        finally:
+            for each in (out_end, err_end):
                 os.close(each)
-        if not answer.get("started"):
+
+    async def _start(
+        self,
+        node: str,
+        message: Mapping[str, Any],
+        stdio: tuple[int, int, int],
+        readers: Sequence[tuple[str, int]],
+        on_line: OnLine | None,
+    ) -> Program:
+        """Have the lab's process start what the message says. `readers` are our ends of its output, by the name of the stream."""
+        argv, number = message["argv"], next(self._numbers)
+        exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        running = self._running[number] = _Running(exited, readers, on_line)
+        order = {"do": "spawn", "program": number, "node": node, **message}
+        try:
+            answer, descriptors = await self._ask(number, order, list(stdio))
+            if not answer.get("started"):
+                raise CannotStart(_why_not(answer, argv))
+        except BaseException:
             self._running.pop(number, None)
             running.close()
-            raise CannotStart(_why_not(answer, argv))
+            raise
         return Program(node, tuple(argv), self._outer_pid(node, descriptors), exited)
 
     async def inside(self, node: str, program: Inside) -> socket.socket:
@@ -243,49 +250,31 @@ class EmbeddedLab:
 
     async def run(self, node: str, argv: Sequence[str], input: str = "", limit: float = 10.0) -> Completed:
         lines: dict[str, list[str]] = {"stdout": [], "stderr": []}
+
+        def heard(stream: str, line: bytes, _: int) -> None:
+            lines[stream].append(line.decode(errors="replace"))
+
+        message = {"argv": list(argv), "env": {"PATH": ADMIN_PATH, "LANG": "C.UTF-8"}, "cwd": "/"}
         read, write = os.pipe()
-        number = next(self._numbers)
-        out, out_end = os.pipe()
-        err, err_end = os.pipe()
-        exited: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        running = _Running(
-            exited,
-            [("stdout", out), ("stderr", err)],
-            lambda stream, line, _: lines[stream].append(line.decode(errors="replace")),
-        )
-        self._running[number] = running
-        message = {
-            "do": "spawn",
-            "program": number,
-            "node": node,
-            "argv": list(argv),
-            "env": {"PATH": ADMIN_PATH, "LANG": "C.UTF-8"},
-            "cwd": "/",
-        }
         try:
             try:
-                answer, descriptors = await self._ask(number, message, [read, out_end, err_end])
+                program = await self._start_heard(node, message, read, heard)
             finally:
-                for each in (read, out_end, err_end):
-                    os.close(each)
-            if not answer.get("started"):
-                raise CannotStart(_why_not(answer, argv))
-            self._outer_pid(node, descriptors)
-            os.set_blocking(write, True)
-            await asyncio.get_running_loop().run_in_executor(None, _write_all, write, input.encode()) if len(
-                input
-            ) > 32768 else _write_all(write, input.encode())
+                os.close(read)
+            data = input.encode()
+            if len(data) > PIPE:
+                await asyncio.get_running_loop().run_in_executor(None, _write_all, write, data)
+            else:
+                _write_all(write, data)
             os.close(write)
             write = -1
             async with asyncio.timeout(limit):
-                status = await exited
+                status = await program.exited
         except TimeoutError:
             raise LabError(f"{' '.join(argv)} on {node} has not ended within {limit:g}s") from None
         finally:
             if write >= 0:
                 os.close(write)
-            self._running.pop(number, None)
-            running.close()
         return Completed(tuple(argv), status, "\n".join(lines["stdout"]), "\n".join(lines["stderr"]))
 
     async def signal(self, program: Program, number: signal.Signals, *, group: bool = False) -> None:

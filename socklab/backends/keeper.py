@@ -26,7 +26,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import linux
@@ -308,63 +308,10 @@ class Lab:
 
     def start(self, message: dict[str, Any], descriptors: list[int]) -> None:
         number, node = message["program"], message["node"]
-        report, problem = os.pipe2(os.O_CLOEXEC)
-        parent = os.getpid()
-        serve = self.serve(message) if message["do"] == "inside" else None
-        if message.get("confined", {}).get("cell"):
-            importlib.import_module("shutil")  # now: where the child is going there may be none
-        child = os.fork()
-        if child == 0:
-            stage = "enter its node"
-            try:
-                os.close(report)
-                self.control.close()
-                _die_with(parent)
-                os.setsid()
-                if node is not None:
-                    self.enter(node)
-                signal.set_wakeup_fd(-1)
-                for which in _RESET:
-                    signal.signal(which, signal.SIG_DFL)
-                if serve is not None:
-                    signal.signal(
-                        signal.SIGPIPE, signal.SIG_IGN
-                    )  # as in every Python: EPIPE is an error to be told
-                    os.close(problem)
-                    serve(descriptors[0])
-                    os._exit(0)
-                confined = message.get("confined", {})
-                stage = f"enter the folder {message['cwd']}"
-                if node is not None and self.isolated and confined.get("cell"):
-                    _move_into(confined["cell"], message["cwd"])
-                else:
-                    os.chdir(message["cwd"])
-                stage = "take its descriptors"
-                problem = _spread(descriptors, problem)
-                _limit(confined)
-                if node is not None and self.isolated and confined.get("cell"):
-                    _become(confined["cell"]["uid"])
-                stage = f"start {message['argv'][0]}"
-                os.execvpe(message["argv"][0], message["argv"], message["env"])
-            except BaseException as exc:
-                number_ = exc.errno if isinstance(exc, OSError) else errno.EINVAL
-                reason = (
-                    os.strerror(number_)
-                    if isinstance(exc, OSError) and number_
-                    else f"{type(exc).__name__}: {exc}"
-                )
-                try:
-                    os.write(
-                        problem,
-                        json.dumps({"stage": stage, "reason": reason, "errno": number_}).encode()[:4000],
-                    )
-                except OSError:
-                    pass
-            finally:
-                os._exit(127)
-        os.close(problem)
-        complaint = b"" if serve is not None else _read_all(report)
-        os.close(report)
+        if message["do"] == "inside":
+            child, complaint = self.fork_ours(message, descriptors[0]), b""
+        else:
+            child, complaint = self.fork_program(message, descriptors)
         if complaint:
             os.waitpid(child, 0)
             send(self.control, {"program": number, **json.loads(complaint)})
@@ -372,13 +319,80 @@ class Lab:
         self.programs[child] = number
         handle = os.pidfd_open(child)
         tables = self.tables(node) if node is not None else []
-        send(
-            self.control,
-            {"program": number, "started": True},
-            [handle, *tables],
-        )
+        send(self.control, {"program": number, "started": True}, [handle, *tables])
         for each in (handle, *tables):
             os.close(each)
+
+    def fork_ours(self, message: dict[str, Any], stream: int) -> int:
+        """A child that is one of our own programs, on its stream."""
+        serve, parent = self.serve(message), os.getpid()
+        child = os.fork()
+        if child:
+            return child
+        try:
+            self.settle(parent, message["node"])
+            signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # as in every Python: EPIPE is an error to be told
+            serve(stream)
+            os._exit(0)
+        finally:
+            os._exit(127)
+
+    def fork_program(self, message: dict[str, Any], descriptors: list[int]) -> tuple[int, bytes]:
+        """A child that becomes a program, and why it did not: nothing, when it did."""
+        report, problem = os.pipe2(os.O_CLOEXEC)
+        parent = os.getpid()
+        if message.get("confined", {}).get("cell"):
+            importlib.import_module("shutil")  # now: where the child is going there may be none
+        child = os.fork()
+        if child == 0:
+            os.close(report)
+            self.become(message, descriptors, problem, parent)
+        os.close(problem)
+        complaint = _read_all(report)
+        os.close(report)
+        return child, complaint
+
+    def become(self, message: dict[str, Any], descriptors: list[int], problem: int, parent: int) -> NoReturn:
+        """In the child: be the program that is asked for, or say on `problem` what stood in the way."""
+        stage = "enter its node"
+        try:
+            self.settle(parent, message["node"])
+            confined = message.get("confined", {})
+            cell = confined.get("cell") if self.isolated and message["node"] is not None else None
+            stage = f"enter the folder {message['cwd']}"
+            if cell:
+                _move_into(cell, message["cwd"])
+            else:
+                os.chdir(message["cwd"])
+            stage = "take its descriptors"
+            problem = _spread(descriptors, problem)
+            _limit(confined)
+            if cell:
+                _become(cell["uid"])
+            stage = f"start {message['argv'][0]}"
+            os.execvpe(message["argv"][0], message["argv"], message["env"])
+        except BaseException as exc:
+            number = exc.errno if isinstance(exc, OSError) else errno.EINVAL
+            known = isinstance(exc, OSError) and number
+            reason = os.strerror(number or 0) if known else f"{type(exc).__name__}: {exc}"
+            told = json.dumps({"stage": stage, "reason": reason, "errno": number})
+            try:
+                os.write(problem, told.encode()[:4000])
+            except OSError:
+                pass
+        finally:
+            os._exit(127)
+
+    def settle(self, parent: int, node: str | None) -> None:
+        """In a forked child: be a process of its own, on its node."""
+        self.control.close()
+        _die_with(parent)
+        os.setsid()
+        if node is not None:
+            self.enter(node)
+        signal.set_wakeup_fd(-1)
+        for which in _RESET:
+            signal.signal(which, signal.SIG_DFL)
 
     def serve(self, message: dict[str, Any]) -> Callable[[int], None]:
         """What one of our own programs runs on its stream."""
