@@ -72,9 +72,13 @@ _KEPT = "what stands behind the last newline that recv() gave has to be kept unt
 
 def _a_long_line_was_cut(story: Story, client: str, got: list[bytes]) -> str:
     times = Counter(line.text for line in story.lines)
+    came: dict[bytes, int] = {}
     for line in story.lines:
-        came = sum(line.text in each for each in got)
-        if len(line.text) < 1000 or came >= times[line.text] or why_no_room(story, client, line.t):
+        if len(line.text) < 1000 or why_no_room(story, client, line.t):
+            continue
+        if line.text not in came:
+            came[line.text] = sum(line.text in each for each in got)
+        if came[line.text] >= times[line.text]:
             continue
         for each in got:
             size = _common(each, line.text)
