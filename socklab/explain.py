@@ -49,7 +49,7 @@ def _steps(play: Scenario, steps: Iterable[Step], depth: int) -> Iterator[str]:
 
 
 def _step(play: Scenario, step: Step) -> Iterator[str]:
-    within = f", within {step.within:g}s" if step.within else ""
+    within = "" if step.within is None else f", within {step.within:g}s"
     match step.verb:
         case "connect":
             for name, options in step.connects:

@@ -351,7 +351,7 @@ def _must_end(name: str, watch: Watch) -> None:
 
 
 def _asked(step: Step) -> Limit:
-    asked = step.within or LIMIT
+    asked = LIMIT if step.within is None else step.within
     return Limit(asked, asked)
 
 

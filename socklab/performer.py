@@ -190,7 +190,7 @@ class Performer:
 
     async def _repeat(self, step: Step, path: str) -> None:
         """Round after round. A limit is one for all of them, and no impatience shortens it."""
-        limit = Limit(step.within, step.within * self.patience) if step.within else None
+        limit = None if step.within is None else Limit(step.within, step.within * self.patience)
         done = 0
         try:
             async with asyncio.timeout(limit.waited if limit else None) as time_limit:
@@ -211,7 +211,7 @@ class Performer:
 
     def _limit(self, step: Step, usual: float = LIMIT) -> Limit:
         """How long a step may take; `usual`: in seconds, where it does not say."""
-        asked = step.within or usual
+        asked = usual if step.within is None else step.within
         return Limit(asked, min(asked, self.rig.options.longest or DAY) * self.patience)
 
     def _later(self, seconds: float, undo: Undo) -> None:
