@@ -165,7 +165,7 @@ class Agent:
         self.waits_for_room = False  # in the control stream
         self.full = False  # the conductor takes nothing for now, so no client is read
         self.syncs = collections.deque()  # (number, clients still to be read) of each sync command
-        self.crowds = None  # thousands of clients as one: crowd.py, once there are any
+        self.crowds = None  # thousands of clients as one: crowd/, once there are any
         self.running = True
 
     # The control stream.
@@ -749,12 +749,12 @@ class Agent:
 
 
 def beside(name):
-    """A module of this program that stands beside this file, and is read when it is needed first."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
+    """A package of this program that stands beside this file, and is read when it is needed first."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name, "__init__.py")
     spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    package = sys.modules[name] = importlib.util.module_from_spec(spec)  # there its parts look for each other
+    spec.loader.exec_module(package)
+    return package
 
 
 def now():

@@ -1,7 +1,7 @@
 """A server under a defined load: started, met by crowds of clients, and asked what it cost. What `socklab bench` is made of.
 
     Subject ─┐
-             ├─▶ measure() ─▶ a lab: the server, and hosts whose agents are crowds (clients/crowd.py) ─▶ Measured
+             ├─▶ measure() ─▶ a lab: the server, and hosts whose agents are crowds (clients/crowd/) ─▶ Measured
     Load ────┘
 
 The load is made and counted inside the agents; only what came of it crosses their control streams.
@@ -219,7 +219,7 @@ async def measure(
 
 
 class Crowd:
-    """Clients of one agent that are one actor (clients/crowd.py)."""
+    """Clients of one agent that are one actor (clients/crowd/)."""
 
     def __init__(self, agent: Agent, name: str = "crowd") -> None:
         self.agent = agent

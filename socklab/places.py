@@ -49,7 +49,7 @@ def image_parts() -> list[tuple[Path, str]]:
     """What the image of the nodes is built of, and where in the build's context the Dockerfile looks for it."""
     package = [PACKAGE / "__init__.py", PACKAGE / "backends" / "node.py", *(PACKAGE / "inside").glob("*.py")]
     parts = [(DOCKERFILE, DOCKERFILE.name)]
-    parts += [(path, f"clients/{path.name}") for path in CLIENTS.glob("*.py")]
+    parts += [(path, f"clients/{path.relative_to(CLIENTS)}") for path in CLIENTS.rglob("*.py")]
     parts += [(path, f"socklab/{path.relative_to(PACKAGE)}") for path in package]
     return sorted(parts, key=lambda part: part[1])
 

@@ -46,6 +46,20 @@ PURE = (
     "recorded",
     "inside.packets",
 )
+CROWD = (
+    "commands",
+    "churn",
+    "echo",
+    "fan_out",
+    "first_lines",
+    "senders",
+    "receivers",
+    "stream",
+    "lines",
+    "load",
+    "members",
+    "fields",
+)
 FACES = ("live", "web", "record", "shell", "cli", "pytest_plugin", "talk", "doctor", "standing", "__main__")
 
 
@@ -57,7 +71,8 @@ def imports(path: Path, at_once: bool = False) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            module = "." * node.level + node.module
+            names |= {module, *(f"{module}.{alias.name}" for alias in node.names)}
     return names
 
 
@@ -74,6 +89,22 @@ def test_servers_and_clients_need_nothing_but_python(path: Path) -> None:
     outside = {name.split(".")[0] for name in imports(path)} - sys.stdlib_module_names
 
     assert outside == set()
+
+
+@pytest.mark.parametrize("name", CROWD)
+def test_a_part_of_a_crowd_needs_python_and_those_that_stand_below_it(name: str) -> None:
+    """In the order of the drawing in its first file."""
+    found = imports(ROOT / "clients" / "crowd" / f"{name}.py")
+    outside = {each.split(".")[0] for each in found if not each.startswith(".")}
+    parts = {each.split(".")[1] for each in found if each.startswith(".")}
+
+    assert outside <= sys.stdlib_module_names
+    assert parts <= set(CROWD[CROWD.index(name) + 1 :])
+    assert name not in ("stream", "lines") or not outside & {"socket", "select", "time"}
+
+
+def test_every_part_of_a_crowd_is_in_that_order() -> None:
+    assert {path.stem for path in ROOT.glob("clients/crowd/*.py")} == {"__init__", *CROWD}
 
 
 @pytest.mark.parametrize("name", PURE)
