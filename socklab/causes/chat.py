@@ -58,13 +58,19 @@ def _where_it_was_cut(story: Story, line: Line, got: list[bytes]) -> str:
     said = {each.text for each in story.lines}
     heads = {line.text[:at].rstrip() for at in range(2, len(line.text))} - said
     tails = {line.text[at:].lstrip() for at in range(1, len(line.text) - 1)} - said
-    begun = next((i for i, each in enumerate(got) if any(each.endswith(head) for head in heads)), None)
-    ended = next((i for i, each in reversed([*enumerate(got)]) if each in tails), None)
+    begun = next((i for i, each in enumerate(got) if any(_ends_with(each, head) for head in heads)), None)
+    lasts = [i for i, each in enumerate(got) if any(_ends_with(each, tail) for tail in tails)]
+    ended = max(lasts, default=None)
     if ended is None:
         return ""
     if begun is not None and begun < ended:
         return "a line that came in pieces was delivered as several: recv() is taken for a message"
     return f"of {shown(line.text)}, which came in pieces, only the end was delivered: {_KEPT}"
+
+
+def _ends_with(each: bytes, piece: bytes) -> bool:
+    """Whether a piece is all of a message but for what a server puts in front: no letter or digit beside it."""
+    return each.endswith(piece) and not each[: -len(piece)][-1:].isalnum()
 
 
 _KEPT = "what stands behind the last newline that recv() gave has to be kept until the rest of its line comes"

@@ -103,6 +103,7 @@ CONNECTED = [("alice", "connected", {}), ("bob", "connected", {})]
         (LINE, [said("bob", "hello\n"), got("alice", "hello\n")], "the sender does not get its own line"),
         (LINE, [said("alice", "hello\n"), got("bob", "hello")], "without the newline"),
         (LINE, [said("alice", "fo"), said("alice", "ur\n"), got("bob", "fo\n"), got("bob", "ur\n")], "delivered as several"),
+        (LINE, [said("alice", "fo"), said("alice", "ur\n"), got("bob", "<alice> fo\n"), got("bob", "<alice> ur\n")], "delivered as several"),
         (LINE, [said("alice", "fo"), said("alice", "ur\n"), got("bob", "ur\n")], "only the end was delivered"),
         (LINE, [said("alice", "fo"), said("alice", "ur\n"), got("bob", "four\n")], ""),
         (LINE, [said("alice", "bye"), ("alice", "half-closed", {}), got("bob", "byealice has left\n")], "every line that is delivered ends with a newline"),

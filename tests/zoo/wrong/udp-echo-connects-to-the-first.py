@@ -1,6 +1,6 @@
 # fault: it connects its socket to the first client, and the kernel lets nobody else's datagrams in
 # contract: udp-echo
-# caught by: a-datagram-comes-back
+# caught by: from-another-port, a-datagram-comes-back
 # cause: the server's host refuses what … sends (ICMP): its socket is closed, or is connected to another client by connect()
 # lesson: connect() on a UDP socket makes no connection, it is a filter: only that address is heard from then on (udp(7))
 import socket
