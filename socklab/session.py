@@ -7,14 +7,17 @@ session is shown, drawn and judged again as any play is.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 from socklab.backends import Backend, LabError, Lacking
 from socklab.conductor import Options, Play
 from socklab.judge import ASSERTING, Failed
+from socklab.language import VERBS
 from socklab.layout import Layout
 from socklab.scenario import Scenario, as_item
 from socklab.servers import NotReady
+from socklab.source import ScenarioError
 from socklab.steps import Step
 from socklab.topology import Topology, TopologyError
 from socklab.verdict import Failure, Result, Verdict
@@ -51,8 +54,11 @@ class Session(Play):
         async with self._one_at_a_time:
             if self.rig.over:
                 raise LabError("this session is over")
-            item = as_item(text)
-            grown = self.scenario.grown(item)
+            item = as_item(self._meant(text))
+            try:
+                grown = self.scenario.grown(item)
+            except ScenarioError as exc:
+                raise ScenarioError(exc.message + _way(text), exc.path) from None
             step = grown.steps[-1]
             self._go_on_as(grown, step)
             self.rig.record("typed", text=item, line=step.line)
@@ -73,6 +79,13 @@ class Session(Play):
                     raise
                 raise LabError("broken off") from None
         return None
+
+    def _meant(self, text: str) -> str:
+        """`alice: hello` is short for `send: {alice: hello}`."""
+        who, colon, said = text.partition(": ")
+        if colon and who.strip() in self.rig.clients:
+            return f"send: {{{who.strip()}: {json.dumps(said.strip(), ensure_ascii=False)}}}"
+        return text
 
     async def _add(self, step: Step, path: str) -> None:
         await self.rig.links.prepare(self.layout.link_faults(step.walk()))
@@ -126,3 +139,9 @@ class Session(Play):
         finally:
             missing = await self.tear_down()
         return self.noted(result, missing)
+
+
+def _way(text: str) -> str:
+    """How it is written, where a verb lacks only its colon."""
+    verb, _, rest = text.strip().partition(" ")
+    return f"; write {verb}: …, a colon behind the verb" if verb in VERBS and rest else ""

@@ -6,7 +6,6 @@ a line ──▶ Shell.line ──▶ Session.do       what happens ──▶ Sh
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import signal
@@ -92,15 +91,8 @@ class Shell:
         elif words[0] == "next" and len(words) == 1:
             await self._next()
         else:
-            await self._step(self._meant(text))
+            await self._step(text)
         return True
-
-    def _meant(self, text: str) -> str:
-        """`alice: hello` is short for `send: {alice: hello}`."""
-        who, colon, said = text.partition(": ")
-        if colon and who.strip() in self.session.rig.clients:
-            return f"send: {{{who.strip()}: {json.dumps(said.strip(), ensure_ascii=False)}}}"
-        return text
 
     async def _step(self, text: str) -> None:
         try:

@@ -225,7 +225,7 @@ class Pages:
         return JSONResponse({"error": str(exc)}, exc.status, HEADERS)
 
     async def index(self, request: Request) -> Response:
-        return HTMLResponse(page.live("index.html", "socklab", page.INDEX), headers=HEADERS)
+        return HTMLResponse(page.live("index.html", "Scenarios", page.INDEX), headers=HEADERS)
 
     async def static(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -256,10 +256,11 @@ class Pages:
         }
 
     async def services(self, request: Request) -> Response:
-        """What can be played with by hand."""
-        known = self.topology.services.values() if self.topology else ()
+        """What can be played with by hand: who keeps a contract; where nobody does, all (gates and clients only stand beside servers)."""
+        known = list(self.topology.services.values()) if self.topology else []
         found = [
-            {"name": s.name, "contract": s.contract, "protocol": s.protocol} for s in known if s.contract
+            {"name": s.name, "contract": s.contract, "protocol": s.protocol}
+            for s in [s for s in known if s.contract] or known
         ]
         return JSONResponse(found, headers=HEADERS)
 

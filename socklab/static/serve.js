@@ -88,7 +88,7 @@ fetch("/services")
     by("services").hidden = !services.length;
     for (const service of services) {
       const button = element("button", service.name);
-      button.title = `${service.contract} over ${service.protocol.toUpperCase()}`;
+      button.title = `${service.contract ?? "a protocol of its own"} over ${service.protocol.toUpperCase()}`;
       button.addEventListener("click", () => open({ service: service.name }));
       by("services").querySelector("div").append(button);
     }

@@ -229,6 +229,7 @@ def test_what_is_no_step_is_answered_in_a_line(server: Server, body: Any, status
 
     assert (answered, told in json.loads(text)["error"]) == (status, True), text
     assert step(server, id_, "send: {bob: hello}") == (200, {"failure": None})
+    assert step(server, id_, "bob: hello") == (200, {"failure": None}), "as at the prompt of socklab shell"
 
 
 @pytest.mark.parametrize(

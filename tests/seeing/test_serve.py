@@ -178,6 +178,19 @@ def test_a_token_is_asked_for_where_others_can_reach_it(tmp_path: Path) -> None:
         server.close()
 
 
+def test_services_with_a_protocol_of_their_own_can_be_played_with_too(tmp_path: Path) -> None:
+    """No label says what they keep, so nothing tells servers from what stands beside them, and all are offered."""
+    compose = tmp_path / "docker-compose.yml"
+    compose.write_text("services:\n  chat:\n    command: ./own 0.0.0.0:7700\n    expose: ['7700']\n")
+    made = Server(tmp_path, "--compose", str(compose))
+    try:
+        offered = json.loads(made.ask("GET", "/services")[1])
+    finally:
+        made.close()
+
+    assert offered == [{"name": "chat", "contract": None, "protocol": "tcp"}]
+
+
 def test_a_port_that_is_taken_is_said_so(server: Server, tmp_path: Path) -> None:
     words = ["-m", "socklab", "serve", "--port", str(server.port), str(ROOT / "scenarios" / "echo")]
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True, cwd=ROOT, timeout=30)

@@ -152,7 +152,7 @@ def test_a_scenario_is_played_step_by_step(tmp_path: Path) -> None:
     ("line", "told"),
     [
         ("nonsense", 'expected a step, got "nonsense"'),
-        ("connect alice", "write connect: …, help connect says what it takes"),
+        ("connect alice", "write connect: …, a colon behind the verb"),
         ("send: {dora: x}", 'no client "dora"'),
         ("alice: hello", "alice is not connected; put `connect: alice` before it"),
         ("connect: {alice: {over: ipv6}}", "begin it with --ipv6"),
