@@ -88,6 +88,10 @@ _VARIES = (
     (r":[3-6]\d{0,3}…", ":PORT…"),  # the same in a text of which the end is left out
     (r"\b\d+ (steps|histories)\b", r"N \1"),  # of explore, whose first failure is a matter of chance
     (r"\bhistory \d+\b", "history N"),
+    (
+        r"\bAddress:Port *Process *$",
+        "Address:Port",
+    ),  # of ss(8): newer ones leave this column out where nobody asks for it
     (r"\btimer:\((\w+),[^)]*\)", r"timer:(\1)"),  # of ss(8): how long it still runs, and how often it has
     (r"\s+", " "),
 )

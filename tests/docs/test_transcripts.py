@@ -139,6 +139,7 @@ def test_what_came_of_what_was_run_is_written(tmp_path: Path, namespaces: None) 
         ("port 5001", "port 5002", False),
         ("3 of 4 points", "4 of 4 points", False),
         ("10.71.0.2", "10.71.0.3", False),
+        ("Send-Q Peer Address:PortProcess", "Send-Q Peer Address:Port", True),
         ("a\n…\nb", "a\nb", True),
         ("a\n…\nb", "a\nx\ny\nb", True),
         ("a\n…\nb", "a\nx\ny\nb\nc", False),

@@ -24,8 +24,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def lab(tab: Any, server: Server) -> Any:
-    """A lab with a chat server, opened from the list."""
+def lab(server: Server, tab: Any) -> Any:
+    """A lab with a chat server, opened from the list. The page is closed before its server ends, of which it would complain."""
     tab.goto(server.url)
     tab.get_by_role("button", name="chat", exact=True).click()
     tab.wait_for_selector("#map [data-id]")
@@ -177,7 +177,7 @@ def test_what_was_done_is_saved_as_a_scenario_that_passes(lab: Any, server: Serv
     assert "- send: {alice: hello}\n  - expect: {" in text
 
 
-def test_a_scenario_of_the_list_is_played_step_by_step(tab: Any, server: Server) -> None:
+def test_a_scenario_of_the_list_is_played_step_by_step(server: Server, tab: Any) -> None:
     tab.goto(server.url)
     tab.get_by_role("button", name="play A slow play, chat, by hand").click()
     for step in ("connect: everyone", "send: {alice: first}", "expect: {everyone: first}"):

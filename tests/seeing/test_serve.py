@@ -265,6 +265,7 @@ def test_whatever_was_sent_is_shown_live_and_never_run(tab: Any, tmp_path: Path)
         assert max(map(len, texts)) < 1000
         assert not [c for t in texts for c in t if not c.isprintable()]
     finally:
+        tab.close()  # before the server ends, of which it would complain
         server.close()
 
 
