@@ -55,7 +55,7 @@ def backend(text: str) -> str:
 
 
 def positive(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 10_000:
+    if not text.isdecimal() or len(text) > 4 or int(text) == 0:
         raise argparse.ArgumentTypeError(f'"{text}" is no number from 1 up')
     return int(text)
 

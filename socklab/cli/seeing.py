@@ -72,6 +72,7 @@ def add_parsers(commands: Any) -> None:
     )
     serve.add_argument(
         "--listen",
+        type=_address,
         default="127.0.0.1",
         metavar="ADDRESS",
         help="on which address (default: 127.0.0.1); on another than loopback a token is asked for ($SOCKLAB_TOKEN, or one that is made up)",
@@ -127,6 +128,13 @@ def add_parsers(commands: Any) -> None:
         "--compose", type=Path, metavar="FILE", help="the compose file (default: found from here upwards)"
     )
     record.set_defaults(run=_record)
+
+
+def _address(text: str) -> str:
+    address = text.removeprefix("[").removesuffix("]")
+    if not address:
+        raise argparse.ArgumentTypeError("nothing is no address; all of them are 0.0.0.0, or ::")
+    return address
 
 
 def _show(arguments: argparse.Namespace) -> int:
