@@ -238,8 +238,6 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     from socklab.conductor import Options
     from socklab.live import Stage, Turns
 
-    # uvicorn hears it, closes what is open, and raises it again: then it must find no handler of ours.
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     shared = arguments.on == "joined"  # a conductor may want it as well
     backend, instead = (player.backend("joined"), "") if shared else await player.choose(arguments.on)
     if instead:
@@ -287,7 +285,8 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
         elif not (said and isinstance(exc, ValueError)):
             loop.default_exception_handler(context)
 
-    asyncio.get_running_loop().set_exception_handler(trouble)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(trouble)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -295,6 +294,9 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
             super().handle_exit(sig, frame)
 
     server = Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+    # uvicorn hears them, closes what is open, and raises them again: our own handlers would break that off.
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.remove_signal_handler(each)
     await server.serve(sockets=[listener])
     return OK
 
