@@ -26,7 +26,7 @@ from socklab.places import LIBRARY
 from socklab.report import Report, category_of, item, name_of
 from socklab.scenario import Scenario
 from socklab.source import nearest
-from socklab.topology import Topology, TopologyError
+from socklab.topology import Topology, TopologyError, is_port
 from socklab.topology import read as read_topology
 from socklab.verdict import Result, Verdict
 
@@ -207,12 +207,13 @@ def is_local(host: str) -> bool:
 def resolve(text: str) -> tuple[str, int]:
     """`HOST:PORT` as an IPv4 address and a port. Raises TopologyError; LabError where nobody is called so."""
     host, sign, port = text.rpartition(":")
-    if not sign or not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not sign or not host or not is_port(port):
         raise TopologyError(f'"{text}" is no HOST:PORT, like 127.0.0.1:6001')
     try:
         found = socket.getaddrinfo(host, int(port), socket.AF_INET, socket.SOCK_STREAM)
-    except OSError as exc:
-        raise LabError(f"{host}: {exc.strerror}; is it an IPv4 address, or a name that has one?") from None
+    except (OSError, UnicodeError) as exc:  # UnicodeError: no name at all, to IDNA
+        why = exc.strerror if isinstance(exc, OSError) else "no name of a host"
+        raise LabError(f"{host}: {why}; is it an IPv4 address, or a name that has one?") from None
     return str(found[0][4][0]), int(port)
 
 

@@ -5,6 +5,7 @@ It is data, a small file or a few options, so that the same scenarios judge serv
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -107,12 +108,15 @@ class Dialect:
 
     # with the rest of the language
 
-    def lacks(self, raw: bool, cut: bool, quits: bool) -> str:
-        """Why a scenario cannot be asked in this dialect: one that sends raw bytes, cuts lines into pieces, or quits; or nothing."""
+    def lacks(self, raw: bool, cut: bool, quits: bool, longest: int = 0) -> str:
+        """Why a scenario cannot be asked in this dialect: one that sends raw bytes, cuts lines into pieces, quits, or says a line of
+        `longest` bytes; or nothing."""
         if quits and self.quit is None:
             return "says quit, and this server's dialect has no word for it"
         if self.frames in _LENGTHS and raw:
             return f"sends lines as raw bytes, and this server's messages have a length before them ({self.frames})"
+        if self.frames in _LENGTHS and longest >= (most := 256 ** _LENGTHS[self.frames][0]):
+            return f"says {longest:,} bytes at once, and this server's messages have {most - 1:,} at most ({self.frames})"
         if self.frames == CHUNKS and (raw or cut):
             return "asks where a line ends, and this server has no lines, only chunks"
         return ""
@@ -138,6 +142,8 @@ def read(words: Iterable[str]) -> Dialect:
     dialect = PLAIN
     for word in words:
         key, sign, value = word.partition("=")
+        if not value.isascii() and value.encode(errors="ignore") != os.fsencode(value):
+            raise ScenarioError("is not UTF-8", f"--dialect {word}")
         if sign and re.fullmatch(r"[a-z]+", key):
             mark = Mark(1, 1)
             tree = Map(((Scalar(key, True, mark), Scalar(value, False, mark)),), mark)
@@ -172,7 +178,9 @@ def put(dialect: Dialect, record: Any) -> Dialect:
 
 
 def _check(text: Str) -> None:
+    if not text:
+        raise Problem(text.mark, "an empty regular expression: every line would be ignored")
     try:
         re.compile(text.encode())
-    except re.error as exc:
+    except (re.error, OverflowError, RecursionError) as exc:
         raise Problem(text.mark, f"not a regular expression: {exc}") from None

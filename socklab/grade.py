@@ -13,6 +13,7 @@ import io
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +36,7 @@ from socklab.verdict import Verdict
 
 SIDE_BY_SIDE = 4  # submissions at once
 BUILD_LIMIT = 120.0  # seconds
+LARGEST = 256 << 20  # bytes of a submission's files
 LIMITS = Limits(memory=1 << 30, processes=100, descriptors=2048, output=1 << 20, file=64 << 20)
 
 OnGraded = Callable[["Graded"], None]
@@ -288,16 +290,15 @@ class Grader:
     def _key(self, submission: Submission) -> str:
         """What the grade depends on: the files, the command, the rubric."""
         digest = hashlib.sha256()
-        paths = (
-            [submission.folder / submission.file] if submission.file else sorted(submission.folder.rglob("*"))
-        )
-        for path in paths:
+        for path in _files(submission):
             digest.update(str(path.relative_to(submission.folder)).encode(errors="surrogateescape") + b"\0")
-            if path.is_file() and not path.is_symlink():
+            if 0 < (size := _size(path)) <= LARGEST:
                 try:
                     digest.update(hashlib.sha256(path.read_bytes()).digest())
                 except OSError:
                     digest.update(b"unreadable")
+            elif size:
+                digest.update(b"too large")
         asked = [self.contract.name, self.command, self.rubric.text, self.iterative, self.loopback]
         digest.update(json.dumps(asked).encode())
         return digest.hexdigest()[:16]
@@ -307,11 +308,8 @@ class Grader:
             data = json.loads((self.out / submission.name / "report.json").read_text())
         except (OSError, ValueError):
             return None
-        return (
-            Graded(submission.name, data, kept=True)
-            if data.get("key") == key and "broken" not in data
-            else None
-        )
+        known = isinstance(data, dict) and data.get("key") == key and "broken" not in data
+        return Graded(submission.name, data, kept=True) if known else None
 
     def _write(self, submission: Submission, data: dict[str, Any], log: str) -> None:
         """Raises LabError."""
@@ -335,11 +333,36 @@ class _NotBuilt(Exception):
 
 
 def _copy(submission: Submission, work: Path) -> None:
+    """Raises LabError for what is too large. Sockets, pipes and devices are left out: a program makes its own."""
+    size = sum(_size(path) for path in _files(submission))
+    if size > LARGEST:
+        raise LabError(
+            f"{submission.name}: {size >> 20:,} MiB of files, and a submission has {LARGEST >> 20} at most; take out what is no source"
+        )
     if submission.file:
         work.mkdir()
         shutil.copy2(submission.folder / submission.file, work / submission.file)
     else:
-        shutil.copytree(submission.folder, work, symlinks=True, ignore_dangling_symlinks=True)
+        shutil.copytree(submission.folder, work, symlinks=True, ignore=_special)
+
+
+def _files(submission: Submission) -> list[Path]:
+    """In a fixed order."""
+    if submission.file:
+        return [submission.folder / submission.file]
+    return sorted(submission.folder.rglob("*"))
+
+
+def _size(path: Path) -> int:
+    """Of a file; of others nothing."""
+    found = path.lstat()
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def _special(folder: str, names: list[str]) -> list[str]:
+    """What is neither file, folder nor link."""
+    modes = {name: os.lstat(os.path.join(folder, name)).st_mode for name in names}
+    return [n for n, m in modes.items() if not (stat.S_ISREG(m) or stat.S_ISDIR(m) or stat.S_ISLNK(m))]
 
 
 # ── what others read ──────────────────────────────────────────────────────────────────────────────────────────────────

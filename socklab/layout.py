@@ -184,6 +184,7 @@ class Layout:
             raw=any(p.text is None for p in payloads),
             cut=any(p.pieces for p in payloads),
             quits=any(p.text is None and re.search(rb"(?m)^quit\r?$", p.raw) for p in payloads),
+            longest=max((len(p.text.encode()) * p.repeat for p in payloads if p.text is not None), default=0),
         )
 
     def _lacks_commands(self, can: frozenset[str]) -> str:

@@ -16,7 +16,7 @@ from socklab.errors import UserError
 from socklab.hosts import host_of, networks_of
 from socklab.places import CLIENTS
 from socklab.servers import NotReady, Server
-from socklab.topology import TopologyError
+from socklab.topology import TopologyError, is_port
 
 YOU = "you"
 
@@ -47,7 +47,7 @@ def address(target: str) -> tuple[str, int]:
     """The two parts of HOST:PORT. Raises UserError for what is no address."""
     host, _, port = target.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not is_port(port):
         raise UserError(f'"{target}" is no HOST:PORT, such as 127.0.0.1:6001')
     return host, int(port)
 

@@ -37,6 +37,7 @@ _BY_NAME = {
     "udp-registry": "registry",
 }
 _FRAMING = {"echo": STREAM, "chat": LINE, "udp-echo": DATAGRAM, "registry": DATAGRAM}
+_LARGEST = 4 << 20  # characters of a compose file
 _FOLDED = 50  # levels of maps and lists within one another; more is no compose file
 
 
@@ -153,6 +154,11 @@ class Topology:
         return client.networks if client else ()
 
 
+def is_port(text: str) -> bool:
+    """Whether a text is the number of a port that one can connect to."""
+    return re.fullmatch(r"[0-9]{1,5}", text) is not None and 0 < int(text) < 65536
+
+
 def find(start: Path) -> Path:
     """The compose file of `start` or of the nearest folder above it. Raises TopologyError."""
     start = start.resolve()
@@ -178,7 +184,10 @@ def find_or_ours(start: Path) -> Path:
 def read(path: Path, environment: Mapping[str, str] | None = None) -> Topology:
     """Raises TopologyError."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open(encoding="utf-8") as file:
+            text = file.read(_LARGEST)
+        if len(text) == _LARGEST:
+            raise TopologyError(f"{path}: is larger than {_LARGEST >> 20} MiB; is it a compose file?")
         data = yaml.load(text, _Loader)
     except OSError as exc:
         raise TopologyError(f"{path}: cannot be read: {exc.strerror}") from None
@@ -261,7 +270,10 @@ class _Reader:
         )
 
     def _networks(self, where: str, options: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        if str(options.get("network_mode", "bridge")) not in ("bridge", "default"):
+        if self._text(f"{where}.network_mode", options.get("network_mode", "bridge")) not in (
+            "bridge",
+            "default",
+        ):
             return (), ()  # none, or somebody else's
         given = options.get("networks")
         if given is None:
@@ -288,10 +300,12 @@ class _Reader:
         ]
         ports: list[tuple[int, str]] = []
         for entry in published:
+            place = f"{where}.ports"
             if isinstance(entry, dict):
-                target, proto = str(entry.get("target", "")), str(entry.get("protocol", "tcp"))
+                target = self._text(place, entry.get("target", ""))
+                proto = self._text(place, entry.get("protocol", "tcp"))
             else:
-                target, _, proto = str(entry).rpartition(":")[2].partition("/")
+                target, _, proto = self._text(place, entry).rpartition(":")[2].partition("/")
             if re.fullmatch(r"[0-9]+", target):  # a range of ports does not say where it listens
                 ports.append((self._port(where, target), proto or "tcp"))
         port, protocol = ports[0] if ports else (None, "tcp")
@@ -303,7 +317,7 @@ class _Reader:
         return protocol, port, None
 
     def _port(self, where: str, text: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,5}", text) or not 0 < int(text) < 65536:
+        if not is_port(text):
             raise self.wrong(where, f'"{printable(text, 20)}" is no port from 1 to 65535')
         return int(text)
 

@@ -127,7 +127,7 @@ def add_parsers(commands: Any) -> None:
 def _numbers(least: int, most: int) -> Any:
     def parse(text: str) -> list[int]:
         parts = text.replace("_", "").split(",")
-        if not all(part.isdigit() and least <= int(part) <= most for part in parts):
+        if not all(part.isdecimal() and least <= int(part) <= most for part in parts):
             raise argparse.ArgumentTypeError(
                 f'"{text}" is no list of numbers from {least} to {most}, like 64,1024'
             )

@@ -55,7 +55,7 @@ def backend(text: str) -> str:
 
 
 def positive(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 10_000:
+    if not text.isdecimal() or len(text) > 4 or int(text) == 0:
         raise argparse.ArgumentTypeError(f'"{text}" is no number from 1 up')
     return int(text)
 
@@ -128,8 +128,8 @@ def told(exc: Exception) -> int:
 
 
 def run(work: Coroutine[Any, Any, int]) -> int:
-    """asyncio.run(), but Ctrl-C is heard between two callbacks of the loop, and raised when all that was begun has been ended. So is
-    SIGTERM, which ends with 143, as a shell tells it.
+    """asyncio.run(), but Ctrl-C is heard between two callbacks of the loop, and raised when all that was begun has been ended. So are
+    SIGTERM, and SIGHUP of a terminal that is closed (not under nohup(1)): they end with 143 and 129, as a shell tells it.
 
     Python's own way cancels in the middle of whatever runs, so that an answer that is being handed on finds nobody who waits for it.
     A second Ctrl-C does just that: it is for what does not end.
@@ -141,15 +141,22 @@ def run(work: Coroutine[Any, Any, int]) -> int:
         loop, here = asyncio.get_running_loop(), asyncio.current_task()
         assert here is not None
         told = 0
+        heard = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            heard.append(signal.SIGHUP)
 
         def interrupt(number: int) -> None:
             nonlocal told
             told = number
-            for each in (signal.SIGINT, signal.SIGTERM):
+            for each in heard:
                 loop.remove_signal_handler(each)
+            if number == signal.SIGHUP:
+                signal.signal(
+                    number, signal.SIG_IGN
+                )  # it comes twice: from the shell, and from the kernel when that ends
             here.cancel()
 
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in heard:
             loop.add_signal_handler(each, interrupt, each)
         try:
             return await work

@@ -189,7 +189,9 @@ def _seconds(text: str) -> float:
 
 
 def port(text: str) -> int:
-    if not text.isdigit() or not 0 < int(text) < 65536:
+    from socklab.topology import is_port
+
+    if not is_port(text):
         raise argparse.ArgumentTypeError(f'"{text}" is no port from 1 to 65535')
     return int(text)
 
@@ -402,6 +404,8 @@ def order_of(arguments: argparse.Namespace) -> Any:
         raise Usage(
             f"what server? Name a command: socklab check {contract.name} -- ./my-server {{port}}, or --image, or --address"
         )
+    if command and not command[0]:
+        raise Usage("the command behind -- begins with nothing; is a variable empty?")
     at = check.resolve(arguments.address) if arguments.address else None
     guest = Guest(
         folder=Path.cwd(),

@@ -72,6 +72,7 @@ def add_parsers(commands: Any) -> None:
     )
     serve.add_argument(
         "--listen",
+        type=_address,
         default="127.0.0.1",
         metavar="ADDRESS",
         help="on which address (default: 127.0.0.1); on another than loopback a token is asked for ($SOCKLAB_TOKEN, or one that is made up)",
@@ -127,6 +128,13 @@ def add_parsers(commands: Any) -> None:
         "--compose", type=Path, metavar="FILE", help="the compose file (default: found from here upwards)"
     )
     record.set_defaults(run=_record)
+
+
+def _address(text: str) -> str:
+    address = text.removeprefix("[").removesuffix("]")
+    if not address:
+        raise argparse.ArgumentTypeError("nothing is no address; all of them are 0.0.0.0, or ::")
+    return address
 
 
 def _show(arguments: argparse.Namespace) -> int:
@@ -230,8 +238,6 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
     from socklab.conductor import Options
     from socklab.live import Stage, Turns
 
-    # uvicorn hears it, closes what is open, and raises it again: then it must find no handler of ours.
-    asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
     shared = arguments.on == "joined"  # a conductor may want it as well
     backend, instead = (player.backend("joined"), "") if shared else await player.choose(arguments.on)
     if instead:
@@ -279,7 +285,8 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
         elif not (said and isinstance(exc, ValueError)):
             loop.default_exception_handler(context)
 
-    asyncio.get_running_loop().set_exception_handler(trouble)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(trouble)
 
     class Server(uvicorn.Server):
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -287,6 +294,9 @@ async def _serve_these(arguments: argparse.Namespace, playable: list[Any]) -> in
             super().handle_exit(sig, frame)
 
     server = Server(uvicorn.Config(app, log_level="error", lifespan="on", timeout_graceful_shutdown=1))
+    # uvicorn hears them, closes what is open, and raises them again: our own handlers would break that off.
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.remove_signal_handler(each)
     await server.serve(sockets=[listener])
     return OK
 

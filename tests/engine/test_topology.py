@@ -352,6 +352,8 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_bytes(b"services: {\xff: }")
     with pytest.raises(TopologyError, match="is not UTF-8; save the file as UTF-8"):
         read(tmp_path / "compose.yaml")
+    with pytest.raises(TopologyError, match=r"/dev/zero: is larger than 4 MiB; is it a compose file\?"):
+        read(Path("/dev/zero"))
 
 
 @pytest.mark.timeout(20)
@@ -361,8 +363,9 @@ def test_anchors_that_multiply_are_read_once(compose: Any) -> None:
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 20)]
     made = compose("\n".join([*lines, "services: {app: {command: x}}"]))
     assert made.service("app").command == ("x",)
-    with pytest.raises(TopologyError, match="has a list in it where a text belongs"):
-        compose("\n".join([*lines, "services: {app: {command: *a19}}"]))
+    for options in ("command: *a19", "ports: [*a19]", "ports: [{target: *a19}]", "network_mode: *a19"):
+        with pytest.raises(TopologyError, match="has a list in it where a text belongs"):
+            compose("\n".join([*lines, f"services: {{app: {{{options}}}}}"]))
 
 
 def test_the_compose_file_is_found_above(tmp_path: Path) -> None:

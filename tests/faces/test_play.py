@@ -205,8 +205,9 @@ def test_a_full_disk_is_said_so(folder: Folder) -> None:
     assert "Traceback" not in done.stdout + done.stderr
 
 
-def test_ctrl_c_ends_all_that_was_started(folder: Folder, backend: str) -> None:
-    """Exit code 130, no traceback, no process left."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_ctrl_c_ends_all_that_was_started(folder: Folder, backend: str, number: signal.Signals) -> None:
+    """Exit code 130, no traceback, no process left. So does an order to end, and a terminal that is closed, which says so twice."""
     mark = f"mark-{os.getpid()}-{time.monotonic_ns()}"
     folder.service(
         "echo",
@@ -221,10 +222,12 @@ def test_ctrl_c_ends_all_that_was_started(folder: Folder, backend: str) -> None:
         # The keeper, the lab (in a PID namespace of its own: two), server, agent and, on netns, the capture.
         _until(lambda: len(_descendants(process.pid)) >= (6 if backend == "netns" else 4), process)
         before = _descendants(process.pid)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
+        if number == signal.SIGHUP:
+            process.send_signal(number)
         out, err = process.communicate(timeout=20)
 
-    assert process.returncode == 130, out + err
+    assert process.returncode == 128 + number, out + err
     assert "Traceback" not in err
     assert [pid for pid in before if _alive(pid)] == []
 

@@ -255,6 +255,12 @@ def test_a_dialect_is_proposed_and_then_obeyed(run: Run, tmp_path: Path) -> None
         (["chat", "--dialect", "quit", "--", "x"], "cannot be read"),
         (["chat", "--dialect", "frames=u7", "--", "x"], "expected lines, chunks"),
         (["chat", "--dialect", "ignore=(", "--", "x"], "not a regular expression"),
+        (["chat", "--dialect", "ignore=a{99999999999}", "--", "x"], "not a regular expression"),
+        (["chat", "--dialect", "ignore=", "--", "x"], "every line would be ignored"),
+        (["chat", "--dialect", "join=\udcff", "--", "x"], "is not UTF-8"),
+        (["chat", "--", "", "x"], "begins with nothing; is a variable empty?"),
+        (["chat", "--address", "a..b:80"], "a..b: no name of a host"),
+        (["chat", "--address", "127.0.0.1:²"], "is no HOST:PORT"),
         (["chat", "--image", "x", "--on", "netns"], "an image is started by Docker"),
         (["chat", "--on", "docker", "--", "x"], "name one with --image"),
         (["chat", "--only", "framming", "--", "x"], 'Did you mean "framing"?'),
@@ -268,6 +274,15 @@ def test_bad_input_is_told_in_a_line_with_the_way_out(run: Run, words: list[str]
     assert done.returncode in (2, 3)
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_what_a_length_cannot_say_is_not_asked(run: Run, tmp_path: Path) -> None:
+    """A line of 64 KiB has one byte more than two bytes of length can say."""
+    (tmp_path / "any.py").write_text(CHAT)
+    words = ("--dialect", "frames=u16be", "--only", "a-line-of-64-kib", "--", "python3", "any.py", "{host}", "{port}")  # fmt: skip
+    done = run("check", "chat", "-v", "--no-runs", *words)
+
+    assert "says 65,536 bytes at once, and this server's messages have 65,535 at most (u16be)" in done.stdout
 
 
 def test_an_address_that_is_none_is_usage_and_one_where_nobody_listens_is_not(run: Run) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -179,6 +180,40 @@ def test_a_folder_without_submissions_says_what_would_be_one(run: Run, tmp_path:
     )
     assert "No such file or directory" in run("grade", "chat", "nowhere", *START).stderr
     assert "how is a submission started?" in run("grade", "chat", "empty").stderr
+
+
+def test_what_lies_in_a_submission_besides_files_is_left_out(
+    run: Run, submissions: Path, tmp_path: Path
+) -> None:
+    """A pipe, the socket of a server that ran there, links that lead nowhere or out: a program that needs none of them is judged."""
+    anna = submissions / "anna"
+    os.mkfifo(anna / "pipe")
+    (anna / "nowhere").symlink_to("nothing")
+    (anna / "out").symlink_to("/etc/hostname")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(anna / "socket"))
+
+    run("grade", "chat", "submissions", "--csv", "t.csv", *START)
+
+    assert rows(tmp_path / "t.csv")["anna"]["verdict"] == "right"
+
+
+def test_a_submission_that_is_too_large_is_not_copied(run: Run, submissions: Path, tmp_path: Path) -> None:
+    """A sparse file takes no room where it was made; its copy would fill the disk of whoever grades."""
+    with (submissions / "ben" / "core").open("wb") as file:
+        file.truncate(300 << 30)
+
+    done = run("grade", "chat", "submissions", "--csv", "t.csv", *START)
+
+    assert done.returncode == 3
+    assert "ben: 307,200 MiB of files, and a submission has 256 at most" in rows(tmp_path / "t.csv")["ben"]["causes"]  # fmt: skip
+
+
+def test_what_is_kept_of_an_earlier_grading_and_is_none_is_made_anew(run: Run, submissions: Path) -> None:
+    (submissions.parent / "grades" / "ben").mkdir(parents=True)
+    (submissions.parent / "grades" / "ben" / "report.json").write_text("[]")
+
+    assert run("grade", "chat", "submissions", *START).returncode == 0
 
 
 def test_no_submission_sees_or_harms_anything(run: Run, submissions: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import resource
+import signal
 import socket
 import subprocess
 import sys
@@ -93,6 +94,22 @@ def test_more_connections_than_descriptors_are_told_of_once(tmp_path: Path) -> N
     assert server.ask("GET", "/scenarios")[0] == 200
     (said,) = server.complaints.read_text().splitlines()
     assert said.startswith("too many connections at once")
+    server.complaints.write_text("")
+    server.close()
+
+
+def test_ctrl_c_ends_it_quietly(tmp_path: Path) -> None:
+    """Also while somebody looks on and a play goes on."""
+    server = Server(tmp_path)
+    server.play("A slow play")
+    with socket.create_connection(("127.0.0.1", server.port)) as viewer:
+        viewer.sendall(b"GET /board HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        viewer.recv(1)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(20) == 130
+
+    said = server.complaints.read_text()
+    assert said.strip() == "interrupted; everything that was started has been ended"
     server.complaints.write_text("")
     server.close()
 
