@@ -19,6 +19,8 @@ from tests.zoo.catalogue import Server, servers
 
 WRONG, RIGHT = servers("wrong"), servers("right")
 
+pytestmark = pytest.mark.timeout(300)  # whoever comes first waits until a hundred servers were played
+
 
 def order_of(server: Server, folder: Path) -> Order | None:
     command = server.command(folder)
