@@ -69,6 +69,8 @@ class Refused(UserError):
 
 def write(path: Path, contract: str) -> Path:
     """Begin a scenario. Raises Refused."""
+    if not path.name:
+        raise Refused(f"{path}: is no file; name one, like scenarios/chat/my-idea.yaml")
     if path.suffix not in (".yaml", ".yml"):
         path = path.with_name(path.name + ".yaml")
     if not is_scenario(path.absolute()):
@@ -77,7 +79,7 @@ def write(path: Path, contract: str) -> Path:
         )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("x", encoding="utf-8") as file:
+        with path.open("x", encoding="utf-8", errors="replace") as file:  # a name need not be UTF-8
             file.write(_scenario(path, contract, _service(path, contract)))
     except FileExistsError:
         raise Refused(f"{path}: is there already; choose another name") from None

@@ -216,7 +216,7 @@ def _ends(words: list[str], names: Sequence[str]) -> tuple[int, tuple[str, str]]
 
 def _scalar(text: str) -> Any:
     """As YAML would take it without quotes."""
-    return {"true": True}.get(text, int(text) if text.isdecimal() and len(text) < 10 else text)
+    return {"true": True}.get(text, int(text) if text.isdecimal() and len(text) < 100 else text)
 
 
 def _step(text: str, clients: Sequence[str], servers: Sequence[str]) -> Step:

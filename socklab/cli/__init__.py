@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import shlex
 import sys
@@ -242,7 +243,8 @@ def _broken_by(exc: OSError) -> int:
 
 
 def _open_standard_streams() -> None:
-    """What the caller has closed (`>&-`) leads nowhere; else the next file or socket to be opened would be our standard output."""
+    """What the caller has closed (`>&-`) leads nowhere; else the next file or socket to be opened would be our standard output. What a
+    terminal's encoding does not have, such as an arrow or the bytes of a file's name, comes as an escape."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -251,6 +253,8 @@ def _open_standard_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _ordered(words: Sequence[str], program: Sequence[str]) -> int:

@@ -182,8 +182,8 @@ def run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    found = re.fullmatch(r"(\d{1,6})(s|m|h)", text)
-    if not found:
+    found = re.fullmatch(r"([0-9]{1,6})(s|m|h)", text)
+    if not found or int(found[1]) == 0:
         raise argparse.ArgumentTypeError(f'"{text}" is no time, like 30s, 10m or 2h')
     return int(found[1]) * {"s": 1.0, "m": 60.0, "h": 3600.0}[found[2]]
 

@@ -232,6 +232,18 @@ def test_ctrl_c_ends_all_that_was_started(folder: Folder, backend: str, number: 
     assert [pid for pid in before if _alive(pid)] == []
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8:strict"])
+def test_what_a_terminal_cannot_show_comes_as_an_escape(folder: Folder, encoding: str) -> None:
+    """An arrow where there is only ASCII, the bytes of a file's name where they are no text."""
+    env = {"PYTHONIOENCODING": encoding}
+    played = folder.run("play", "--on", "process", "--no-runs", "echo.scenario.yaml", env=env)
+    begun = folder.run("new", "caf\udce9.scenario.yaml", env=env)
+
+    assert (played.returncode, begun.returncode) == (0, 0), played.stderr + begun.stderr
+    assert "1 passed" in played.stdout
+    assert "caf\\udce9.scenario.yaml: play it with" in begun.stdout
+
+
 def test_whoever_reads_no_further_ends_the_plays(folder: Folder, backend: str) -> None:
     """`socklab play | head -1`: what is being played when the pipe breaks is ended, quietly, and nothing is left."""
     for number in range(12):

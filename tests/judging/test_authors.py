@@ -35,6 +35,14 @@ def test_new_overwrites_nothing_and_knows_what_a_scenario_is_called(run: Run, tm
     assert "name it b.scenario.yaml" in run("new", "b").stderr
 
 
+@pytest.mark.parametrize(("name", "status"), [("", 2), ("/", 2), ("nowhere/\udcff.yaml", 2)])
+def test_new_takes_any_name_that_a_file_can_have(run: Run, name: str, status: int) -> None:
+    done = run("new", name)
+
+    assert done.returncode == status
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem)
 def test_each_step_of_the_library_can_be_explained(path: Path) -> None:
     """A line at least for each step, with its line in the file."""
