@@ -12,7 +12,7 @@ from pathlib import Path
 ZOO = Path(__file__).parent
 _BUILT_BY = {".c": "gcc -O1 -o {out} {file}"}
 _HEAD = re.compile(
-    r"(?:#|//)\s*(fault|contract|caught by|cause|lesson|language|packages|build|start|dialect):\s*(.*)"
+    r"(?:#|//)\s*(fault|contract|caught by|cause|lesson|language|packages|build|program|start|dialect):\s*(.*)"
 )
 
 
@@ -47,7 +47,7 @@ class Server:
         )
         words = [w.replace("{file}", str(self.file)).replace("{out}", str(out)) for w in shlex.split(start)]
         first = next(w for w in shlex.split(self._build or words[0]) if "=" not in w)
-        if shutil.which(first) is None:
+        if shutil.which(self.head.get("program", first)) is None:
             return None
         if self._build and not out.exists():
             subprocess.run(

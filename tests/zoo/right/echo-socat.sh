@@ -1,6 +1,7 @@
 # contract: echo
 # language: socat
 # packages: socat
+# program: socat
 # start: sh {file} {host} {port}
 #
 # PIPE is a pipe that socat writes to and reads from. Its blocks are no larger than PIPE_BUF (4096), so that a

@@ -1,6 +1,7 @@
 # contract: echo
 # language: xinetd
 # packages: xinetd
+# program: xinetd
 # start: sh {file} {host} {port}
 #
 # The echo service of RFC 862, as the Internet super-server has it built in: a child for each client.
