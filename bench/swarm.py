@@ -219,6 +219,8 @@ def deployed(docker: Docker, project: Path) -> Iterator[None]:
         compose += ["--file", str(project / name)]
     config = yaml.safe_load(docker(*compose, "config"))
     del config["name"]
+    for service in config["services"].values():
+        service.pop("pull_policy", None)
     config["services"]["conductor"]["command"] = ["play", "--results", "runs/latest.json", *PLAYED]
     docker("secret", "create", "socklab", "-", input=secrets.token_hex(32))
     try:

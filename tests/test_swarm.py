@@ -54,7 +54,9 @@ def clone(swarm: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
         docker(*compose, "build", "--quiet", limit=300)
         given("secret", "create", "socklab", "-", text=secrets.token_hex(32))
         config = yaml.safe_load(docker(*compose, *files(folder), "config").stdout)
-        del config["name"]  # which `docker stack` does not take
+        del config["name"]  # which `docker stack` does not take, nor this
+        for service in config["services"].values():
+            service.pop("pull_policy", None)
         config["services"]["conductor"]["command"] = [
             "play",
             "--patience",
