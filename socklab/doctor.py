@@ -6,6 +6,7 @@ import os
 import platform
 import resource
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -131,12 +132,13 @@ async def _netns(backend: object) -> list[tuple[str, str, str]]:
 async def _cell(lab: Lab) -> tuple[str, str, str]:
     """How a stranger's program is kept apart: found out by asking one who it is."""
     lines: list[bytes] = []
-    confined = Guest(Path("/"), cell=Cell(FIRST_UID, at_work=True)).confined
     try:
-        program = await lab.spawn(
-            "probe", ["id", "-u"], env={"PATH": os.defpath}, cwd="/", on_line=lambda _, line, __: lines.append(line), confined=confined
-        )  # fmt: skip
-        await program.exited
+        with tempfile.TemporaryDirectory(prefix="socklab-doctor-") as folder:
+            confined = Guest(Path(folder), cell=Cell(FIRST_UID)).confined
+            program = await lab.spawn(
+                "probe", ["id", "-u"], env={"PATH": os.defpath}, cwd=folder, on_line=lambda _, line, __: lines.append(line), confined=confined
+            )  # fmt: skip
+            await program.exited
     except LabError as exc:
         return ("  cell", "no", f"submissions cannot be kept apart: {exc}")
     limits = "memory and processes are watched, not bounded by cgroups"

@@ -15,6 +15,7 @@ Messages are JSON in SOCK_SEQPACKET packets, descriptors come beside them (unix(
 from __future__ import annotations
 
 import array
+import contextlib
 import errno
 import importlib.util
 import json
@@ -25,7 +26,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -517,24 +518,31 @@ def _move_into(cell: dict[str, Any], folder: str) -> None:
         linux.mount(f"/proc/self/fd/{source}", WORK, None, linux.MS_BIND)
     else:
         shutil.copytree(f"/proc/self/fd/{source}", WORK, symlinks=True, dirs_exist_ok=True)
-        if os.geteuid() == 0:
-            for root, folders, files in os.walk(WORK):
-                for each in (root, *(os.path.join(root, name) for name in (*folders, *files))):
+        for root, folders, files in os.walk(WORK):
+            for each in (root, *(os.path.join(root, name) for name in (*folders, *files))):
+                with _where_there_are_other_users():
                     os.chown(each, cell["uid"], cell["uid"], follow_symlinks=False)
     os.close(source)
     os.chdir(WORK)
 
 
 def _become(uid: int) -> None:
-    """Another user, where we may be one (user_namespaces(7) with one user has no other)."""
-    try:
+    """Another user, where we may be one."""
+    with _where_there_are_other_users():
         os.setgroups([])
         os.setgid(uid)
         os.setuid(uid)
+    linux.die_with_parent()
+
+
+@contextlib.contextmanager
+def _where_there_are_other_users() -> Iterator[None]:
+    """In the namespace of an ordinary user there is no other (user_namespaces(7)): there what asks for one is passed over."""
+    try:
+        yield
     except OSError as exc:
         if exc.errno not in (errno.EPERM, errno.EINVAL):
             raise
-    linux.die_with_parent()
 
 
 def _spread(descriptors: list[int], problem: int) -> int:

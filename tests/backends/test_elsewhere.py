@@ -76,8 +76,28 @@ def test_an_ordinary_user_has_every_link_fault(readable: Path) -> None:
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "  gate       ok" in done.stdout
+    assert "  cell       few  submissions run as you" in done.stdout
     assert "there cut: of 300 packets 300 lost" in done.stdout
     assert "\nno " not in done.stdout
+
+
+def test_an_ordinary_user_grades_too(readable: Path) -> None:
+    """A submission runs as the user then, for there is no other one, and still in a copy of its folder."""
+    submission = readable / "submissions" / "kim"
+    submission.mkdir(parents=True)
+    shutil.copy(readable / "services" / "udp_echo.py", submission / "server.py")
+    grades = readable / "grades"
+    grades.mkdir(mode=0o777)
+    grades.chmod(0o777)
+    subprocess.run(["chmod", "-R", "a+rX", readable / "submissions"], check=True)
+
+    command = ["python3", "server.py", "--host", "{host}", "--port", "{port}"]
+    done = somebody_else(
+        readable, "grade", "udp-echo", "submissions", "--on", "netns", "--out", str(grades), "--", *command
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "right" in done.stdout
 
 
 def test_where_namespaces_are_refused_processes_serve_and_nobody_else_is_ended() -> None:
