@@ -279,8 +279,10 @@ async def check(
     await _confirm([each for each in files if each.failed and not each.advice], len(files), again)
     for each in files:
         report.items.append(item(each.results, each.advice, each.unsteady))
-    counted = [result for each in files if not each.advice for result in each.results]
-    report.notes += proposals.proposed(counted, order.guest.dialect)
+    report.silent = not any(_heard(result) for each in files for result in each.results)
+    if not report.silent:  # or there is nothing by which a dialect is known
+        counted = [result for each in files if not each.advice for result in each.results]
+        report.notes += proposals.proposed(counted, order.guest.dialect)
     report.seconds = time.monotonic() - began
     return report
 
@@ -322,6 +324,11 @@ async def _confirm(failed: list[Asked], of: int, again: Again) -> None:
             return
         failed = failed[FEW:]
     await asyncio.gather(*(each.confirm(again) for each in failed))
+
+
+def _heard(result: Result) -> bool:
+    """Whether a client got anything from the server."""
+    return any(event.kind == "received" and event.content for event in result.events)
 
 
 def _ready_after(result: Result) -> float | None:

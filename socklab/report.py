@@ -44,6 +44,10 @@ class Item:
         return next(r for r in self.results if r.verdict is self.verdict)
 
     @property
+    def has_cause(self) -> bool:
+        return self.telling.failure is not None and bool(self.telling.failure.cause)
+
+    @property
     def points(self) -> float:
         return self.worth if self.verdict is Verdict.PASS and not self.advice else 0.0
 
@@ -65,6 +69,8 @@ class Report:
     """Seconds from its start until it listened."""
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    silent: bool = False
+    """No client of any play got a byte from it."""
 
     @property
     def points(self) -> float:
@@ -77,6 +83,19 @@ class Report:
     @property
     def failed(self) -> list[Item]:
         return [item for item in self.items if item.verdict is Verdict.FAIL and not item.advice]
+
+    @property
+    def speaks_for_all(self) -> Item | None:
+        """Where a server sends nothing at all, the failure of the plainest scenario: it says what the others say, too."""
+        if not self.silent or len(self.failed) < 2:
+            return None
+
+        def plainness(item: Item) -> tuple[bool, bool, int]:
+            scenario = item.telling.scenario
+            faults = any(step.verb in LINK_VERBS for step in scenario.walk())
+            return not item.has_cause, faults, len(scenario.source.text)
+
+        return min(self.failed, key=plainness)
 
     def verdicts(self) -> list[Verdict]:
         """For the exit code: advice counts for nothing."""

@@ -116,6 +116,10 @@ def report(done: Report, colour: bool = False, verbose: bool = False) -> Iterato
         return
     after = f"listens after {done.ready_after:.2f}s" if done.ready_after is not None else "it runs already"
     yield f"  {_mark(Verdict.PASS, colour)} {'start and port':<16} {after}"
+    example = None if verbose else done.speaks_for_all
+    if example is not None:
+        yield f"  {_mark(Verdict.FAIL, colour)} no client got a single byte from it, in any scenario: most fail alike, so one is told for all (-v tells each)"
+        yield from _item_lines(example, colour, verbose)
     for category, items in done.by_category():
         counted = [i for i in items if i.possible]
         worst = next(
@@ -130,7 +134,7 @@ def report(done: Report, colour: bool = False, verbose: bool = False) -> Iterato
         )
         yield f"  {_mark(worst or (Verdict.PASS if counted else items[0].verdict), colour)} {category:<16} {points}"
         for each in items:
-            yield from _item_lines(each, colour, verbose)
+            yield from _item_lines(each, colour, verbose, brief=example is not None)
     yield from (f"  note: {safe(note)}" for note in done.notes)
     skipped = sum(i.verdict is Verdict.SKIP for i in done.items)
     broken = sum(i.verdict is Verdict.ERROR for i in done.items)
@@ -211,8 +215,8 @@ def _mark(verdict: Verdict, colour: bool) -> str:
     )
 
 
-def _item_lines(item: Item, colour: bool, verbose: bool) -> Iterator[str]:
-    """One scenario of a check: nothing for what passed and is not asked for."""
+def _item_lines(item: Item, colour: bool, verbose: bool, brief: bool = False) -> Iterator[str]:
+    """One scenario of a check: nothing for what passed and is not asked for. `brief`: by its title alone."""
     result, verdict = item.telling, item.verdict
     if verdict is Verdict.PASS and not verbose and not item.unsteady:
         return
@@ -221,6 +225,8 @@ def _item_lines(item: Item, colour: bool, verbose: bool) -> Iterator[str]:
     clauses = ", ".join(item.clauses)
     advice = "  (advice)" if item.advice else ""
     yield f"      {_mark(verdict, colour)} {safe(item.title)}{paint(f'  {clauses}', '2', colour) if clauses else ''}{advice}"
+    if brief:
+        return
     if item.unsteady:
         yield f"          unsteady  it {item.unsteady}"
     if verdict is Verdict.FAIL and result.failure is not None:

@@ -108,6 +108,32 @@ def test_a_wrong_server_is_told_what_is_wrong_where_and_why(run: Run, tmp_path: 
     assert list((tmp_path / "runs").glob("*/history.jsonl"))
 
 
+UNFINISHED = """
+import socket, sys, threading
+
+def serve(client):
+    while client.recv(1024):
+        pass  # TODO: send it to everybody
+
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+while True:
+    threading.Thread(target=serve, args=listener.accept()[:1]).start()
+"""
+
+
+def test_of_a_server_that_sends_nothing_yet_one_failure_speaks_for_all(run: Run, tmp_path: Path) -> None:
+    """The first check of somebody who has just begun fits on a screen, and proposes no dialect for what is not there."""
+    (tmp_path / "server.py").write_text(UNFINISHED)
+
+    done = run("check", "chat", "--no-runs", "--", "python3", "server.py", "{host}", "{port}")
+
+    assert "no client got a single byte from it, in any scenario" in done.stdout
+    assert "✗ Everyone hears a line, once, in order" in done.stdout
+    assert done.stdout.count("cause ") == 1
+    assert "sends it to nobody" in done.stdout
+    assert "--dialect quit" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [
