@@ -33,6 +33,7 @@ ETHERNET_SEGMENT = (
 )
 STALLED_BUFFER = 4096  # bytes of receive buffer of a client that stalls
 DAY = 86400.0
+IMPATIENT_STEPS = 20  # a repeat may take as long as so many steps, where a play is impatient
 BEGUN = 10.0  # seconds for all of a crowd to hear the first lines of a load, unless the step says
 GATHERED = 30.0  # seconds for a crowd to connect, unless the step gives more
 NAMED_GAP = 0.1  # seconds for a server to take in a name, or a line that it sends to nobody: nothing tells when it has
@@ -189,8 +190,10 @@ class Performer:
         return None
 
     async def _repeat(self, step: Step, path: str) -> None:
-        """Round after round. A limit is one for all of them, and no impatience shortens it."""
-        limit = None if step.within is None else Limit(step.within, step.within * self.patience)
+        """Round after round. A limit is one for all of them; impatience shortens it to that of so many steps."""
+        longest = self.rig.options.longest
+        bound = DAY if longest is None else longest * IMPATIENT_STEPS
+        limit = None if step.within is None else Limit(step.within, min(step.within, bound) * self.patience)
         done = 0
         try:
             async with asyncio.timeout(limit.waited if limit else None) as time_limit:
