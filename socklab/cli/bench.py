@@ -8,7 +8,6 @@ import json
 import os
 import re
 import resource
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,7 +143,7 @@ def _bench(arguments: argparse.Namespace) -> int:
 
 
 async def _benched(arguments: argparse.Namespace) -> int:
-    from socklab import bench, check
+    from socklab import bench, check, terminal
 
     loads = list(_loads(arguments))
     _check_files(arguments)
@@ -154,16 +153,11 @@ async def _benched(arguments: argparse.Namespace) -> int:
         at = check.resolve(arguments.address) if arguments.address is not None else None
         if at is not None and CONTRACTS[arguments.contract].protocol == "tcp":
             await check.answers(at, 5.0 * arguments.patience)
-        done = itertools.count(1)
+        done, status = itertools.count(1), terminal.Status()
         whole = len(subjects) * len(loads) * arguments.rounds
 
         def progress(measured: Any) -> None:
-            if sys.stderr.isatty():
-                print(
-                    f"\r{next(done)}/{whole} {measured.load.name} {measured.subject}\033[K",
-                    end="",
-                    file=sys.stderr,
-                )
+            status.tell(f"{next(done)}/{whole} {measured.load.name} {measured.subject}")
 
         try:
             async with chosen("docker" if arguments.image else arguments.on, at) as backend:
@@ -177,8 +171,7 @@ async def _benched(arguments: argparse.Namespace) -> int:
                     progress,
                 )
         finally:
-            if sys.stderr.isatty():
-                print("\r\033[K", end="", file=sys.stderr)
+            status.close()
     print(*bench.tables(rows), sep="\n")
     if not _kept(arguments, rows):
         return BROKEN
