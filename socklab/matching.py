@@ -303,14 +303,14 @@ class Watch:
     # what is asked
 
     def advance(self) -> State:
-        if self._regexes and not self.endless:
+        if not self._regexes:
+            self._look()
+        elif not self.endless:
             try:
                 with ended():
                     self._look()
             except Endless:
                 self.endless = True
-        elif not self._regexes:
-            self._look()
         return self.state
 
     def _look(self) -> None:
@@ -331,14 +331,14 @@ class Watch:
                 and self.inbox.ended
                 and kind in ("sequence", "set", "exactly", "sent")
             ):
-                ended = {
+                how = {
                     "eof": "was closed by the server",
                     "reset": "was reset",
                     "error": "broke",
                     "exited": "has ended",
                 }
                 what = "the server" if self.inbox.ended == "exited" else "the connection"
-                self._fail(f"{self._missing()}; {what} {ended[self.inbox.ended]}, so it cannot come any more")
+                self._fail(f"{self._missing()}; {what} {how[self.inbox.ended]}, so it cannot come any more")
         elif (
             self.state is State.MET
             and (self.expectation.once or self.expectation.kind in ("exactly", "sent"))
